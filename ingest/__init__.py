@@ -1,0 +1,1 @@
+"""MQTT session -> journal -> decode -> normalise -> independent consumers."""

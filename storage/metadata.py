@@ -1,0 +1,34 @@
+"""The relational side: one `MetaData` that every room declares its tables on, and the engine that serves them.
+
+SQLite (`sqlite:///path`, WAL, full sync) is embedded; PostgreSQL is the production twin. Calls are synchronous: the ingest
+loop runs them in a thread, the api in its worker threads. Connecting happens at first use, never at construction.
+"""
+
+from typing import Any
+
+from sqlalchemy import Engine, MetaData, create_engine, event
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `url`. SQLite connections get WAL, `synchronous=FULL`, foreign keys and a 10 s busy time-out."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return engine
