@@ -71,13 +71,15 @@ class Reading(msgspec.Struct, gc=False):
     `time` is phenomenon time; `received_at` is when the journal's batch was received (first delivery).
     `quality` is "ok" or comma-separated flags: `clock` (device time replaced by receive time), `range` (a value outside
     its physical range was dropped). `replayed` marks what must never alarm: retained messages, history sources and operator replays.
-    `sequence` and `index` locate it: journal sequence of its message, index within the message.
+    `gateway` is the one that heard it (not always the registered one). `sequence` and `index` locate it: journal sequence of its
+    message, index within the message.
     """
 
     device: Device
     time: Milliseconds
     values: Values
     received_at: Milliseconds
+    gateway: str
     sequence: int = 0
     index: int = 0
     quality: str = "ok"

@@ -1,0 +1,100 @@
+"""The registry: which devices, gateways and zones exist, as tables (the truth) and as an in-memory view (what the hot path asks).
+
+`RegistryView` is loaded whole at start and again when the `registry` revision moves; objects in it are immutable and interned, so
+identity comparison is enough downstream. Writing goes through `register`, idempotent by id.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Engine, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from devices.model import Device, Gateway, Zone
+from storage.tables import devices, gateways, revisions, zones
+
+_REVISION = "registry"
+
+
+@dataclass(frozen=True)
+class RegistryView:
+    """One consistent reading of the registry. `children[gateway]` and `members[zone]` list device ids in registration order."""
+
+    revision: int = 0
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    gateways: Mapping[str, Gateway] = field(default_factory=dict)
+    zones: Mapping[str, Zone] = field(default_factory=dict)
+    children: Mapping[str, list[str]] = field(default_factory=dict)
+    members: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+class Registry:
+    """Reads and writes the registry tables; every method is one short blocking transaction."""
+
+    def __init__(self, engine: Engine, profile_facts: Mapping[str, Mapping[str, float]] | None = None) -> None:
+        self._engine = engine
+        self._profile_facts = profile_facts or {}
+
+    def revision(self) -> int:
+        """The number that moves whenever anything was registered or changed."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(revisions.c.revision).where(revisions.c.name == _REVISION)) or 0
+
+    def load(self) -> RegistryView:
+        """Everything registered, facts of the profiles merged under the device's own."""
+        with self._engine.connect() as connection:
+            revision = connection.scalar(select(revisions.c.revision).where(revisions.c.name == _REVISION)) or 0
+            device_rows = connection.execute(select(devices).order_by(devices.c.id)).mappings()
+            view_devices = {row["id"]: self._device(row) for row in device_rows}
+            gateway_columns = [gateways.c[name] for name in Gateway.__struct_fields__]
+            view_gateways = {row.id: Gateway(**row._mapping) for row in connection.execute(select(*gateway_columns))}
+            zone_columns = [zones.c[name] for name in Zone.__struct_fields__]
+            view_zones = {row.id: Zone(**row._mapping) for row in connection.execute(select(*zone_columns))}
+        children: dict[str, list[str]] = {}
+        members: dict[str, list[str]] = {}
+        for device in view_devices.values():
+            children.setdefault(device.gateway, []).append(device.id)
+            members.setdefault(device.zone, []).append(device.id)
+        return RegistryView(revision, view_devices, view_gateways, view_zones, children, members)
+
+    def register(
+        self, *, zones: Iterable[Zone] = (), gateways: Iterable[Gateway] = (), devices: Iterable[Device] = (), provisioned: str = "import"
+    ) -> int:
+        """Insert or update by id, then move the revision once. Returns how many rows were written."""
+        now = time.time_ns() // 1_000_000
+        zone_rows = [_columns(zone) for zone in zones]
+        gateway_rows = [_columns(gateway) for gateway in gateways]
+        device_rows = [_columns(device) | {"provisioned": provisioned, "created_at": now} for device in devices]
+        with self._engine.begin() as connection:
+            _upsert(connection, _ZONES, zone_rows)
+            _upsert(connection, _GATEWAYS, gateway_rows)
+            _upsert(connection, _DEVICES, device_rows, keep=("created_at", "provisioned"))
+            current = connection.scalar(select(func.max(revisions.c.revision)).where(revisions.c.name == _REVISION)) or 0
+            _upsert(connection, revisions, [{"name": _REVISION, "revision": current + 1}])
+        return len(zone_rows) + len(gateway_rows) + len(device_rows)
+
+    def _device(self, row: Mapping[Any, Any]) -> Device:
+        values = {name: row[name] for name in Device.__struct_fields__}
+        values["facts"] = {**self._profile_facts.get(row["profile"], {}), **row["facts"]}
+        return Device(**values)
+
+
+_ZONES, _GATEWAYS, _DEVICES = zones, gateways, devices
+
+
+def _columns(item: Zone | Gateway | Device) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in item.__struct_fields__}
+
+
+def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], keep: tuple[str, ...] = ()) -> None:
+    """Insert or update by primary key; columns in `keep` stay as first written."""
+    if not rows:
+        return
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    key = [column.name for column in table.primary_key]
+    statement = dialect.insert(table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in key and name not in keep}
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
