@@ -92,6 +92,16 @@ engine_ticks = Table(
     Column("at", BigInteger, primary_key=True),
 )
 
+# Stretches in which we ourselves could not hear the devices, and where in the journal the engine was told: a replay tells it there again.
+engine_outages = Table(
+    "engine_outages",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True),
+    Column("at", BigInteger, primary_key=True),
+    Column("start", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+)
+
 # One row per alarm transition and target; the id is the idempotency key the target sees.
 outbox = Table(
     "outbox",
