@@ -108,14 +108,15 @@ class CompiledProfile:
         self.convert = _compile_convert(profile, catalogue)
 
     def _define(self, catalogue: Catalogue) -> type[Values]:
-        """The family's struct again, with this model's payload keys; a canonical name that the model does not report is not accepted."""
+        """The family's struct again, with this model's payload keys; what the model does not report can only be null."""
         base = catalogue.values_class(self.family)
         payload_key = {name: key for key, name in self.keys.items()}
-        fields = [(name, _wire_type(catalogue.properties[name]), None) for name in base.__struct_fields__]
+        fields = [
+            (name, _wire_type(catalogue.properties[name]) if name in payload_key else None, None) for name in base.__struct_fields__
+        ]
         reserved = [(name, Envelope.__annotations__[name], None) for name in RESERVED]
-        rename = {name: payload_key.get(name, f"\0{name}") for name in base.__struct_fields__}
-        wire = msgspec.defstruct("Wire", [*fields, *reserved], bases=(base,), gc=False, rename=rename, module=__name__)
-        return wire
+        rename = {name: payload_key.get(name, f"not reported: {name}") for name in base.__struct_fields__}
+        return msgspec.defstruct("Wire", [*fields, *reserved], bases=(base,), gc=False, rename=rename, module=__name__)
 
     def from_mapping(self, payload: Mapping[str, object]) -> Any:
         """The same from an already decoded mapping (SenML); raises `RejectedError` for a value of the wrong type."""
@@ -131,7 +132,7 @@ def _wire_type(prop: Property) -> Any:
 
 def _compile_convert(profile: Profile, catalogue: Catalogue) -> Callable[[Any], bool]:
     """Generate one straight-line function for the profile: no loop, no look-up, no call per property on the hot path."""
-    lines = ["def convert(v):", "    dropped = empty = None", "    empty = True"]
+    lines = ["def convert(v):", "    dropped = None", "    empty = True"]
     constants: dict[str, object] = {"_outside": _outside, "_nothing_left": _nothing_left}
     for name, source in profile.properties.items():
         prop = catalogue.properties[name]

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from devices.model import Device, Gateway, Zone
-from storage.tables import devices, gateways, revisions, zones
+from storage import tables
 
 _REVISION = "registry"
 
@@ -41,17 +41,17 @@ class Registry:
     def revision(self) -> int:
         """The number that moves whenever anything was registered or changed."""
         with self._engine.connect() as connection:
-            return connection.scalar(select(revisions.c.revision).where(revisions.c.name == _REVISION)) or 0
+            return connection.scalar(select(tables.revisions.c.revision).where(tables.revisions.c.name == _REVISION)) or 0
 
     def load(self) -> RegistryView:
         """Everything registered, facts of the profiles merged under the device's own."""
         with self._engine.connect() as connection:
-            revision = connection.scalar(select(revisions.c.revision).where(revisions.c.name == _REVISION)) or 0
-            device_rows = connection.execute(select(devices).order_by(devices.c.id)).mappings()
+            revision = connection.scalar(select(tables.revisions.c.revision).where(tables.revisions.c.name == _REVISION)) or 0
+            device_rows = connection.execute(select(tables.devices).order_by(tables.devices.c.id)).mappings()
             view_devices = {row["id"]: self._device(row) for row in device_rows}
-            gateway_columns = [gateways.c[name] for name in Gateway.__struct_fields__]
+            gateway_columns = [tables.gateways.c[name] for name in Gateway.__struct_fields__]
             view_gateways = {row.id: Gateway(**row._mapping) for row in connection.execute(select(*gateway_columns))}
-            zone_columns = [zones.c[name] for name in Zone.__struct_fields__]
+            zone_columns = [tables.zones.c[name] for name in Zone.__struct_fields__]
             view_zones = {row.id: Zone(**row._mapping) for row in connection.execute(select(*zone_columns))}
         children: dict[str, list[str]] = {}
         members: dict[str, list[str]] = {}
@@ -69,20 +69,17 @@ class Registry:
         gateway_rows = [_columns(gateway) for gateway in gateways]
         device_rows = [_columns(device) | {"provisioned": provisioned, "created_at": now} for device in devices]
         with self._engine.begin() as connection:
-            _upsert(connection, _ZONES, zone_rows)
-            _upsert(connection, _GATEWAYS, gateway_rows)
-            _upsert(connection, _DEVICES, device_rows, keep=("created_at", "provisioned"))
-            current = connection.scalar(select(func.max(revisions.c.revision)).where(revisions.c.name == _REVISION)) or 0
-            _upsert(connection, revisions, [{"name": _REVISION, "revision": current + 1}])
+            _upsert(connection, tables.zones, zone_rows)
+            _upsert(connection, tables.gateways, gateway_rows)
+            _upsert(connection, tables.devices, device_rows, keep=("created_at", "provisioned"))
+            current = connection.scalar(select(func.max(tables.revisions.c.revision)).where(tables.revisions.c.name == _REVISION)) or 0
+            _upsert(connection, tables.revisions, [{"name": _REVISION, "revision": current + 1}])
         return len(zone_rows) + len(gateway_rows) + len(device_rows)
 
     def _device(self, row: Mapping[Any, Any]) -> Device:
         values = {name: row[name] for name in Device.__struct_fields__}
         values["facts"] = {**self._profile_facts.get(row["profile"], {}), **row["facts"]}
         return Device(**values)
-
-
-_ZONES, _GATEWAYS, _DEVICES = zones, gateways, devices
 
 
 def _columns(item: Zone | Gateway | Device) -> dict[str, Any]:
