@@ -1,7 +1,8 @@
 """What leaves the house about an alarm: the JSON document of an `Alarm` and the `Notification` of one transition.
 
-The same document is the body of the HTTP API, of the webhook and of the MQTT topic `songhua/v1/alarms/{district}/{alarm}`. Inside,
-times are ms since the epoch; here they are RFC 3339 in UTC (`2026-01-01T00:00:00.000Z`). Pure functions, no state, no errors.
+The same document is the body of the HTTP API, of the webhook and of the MQTT topic
+`songhua/v1/alarms/{district}/{alarm}`. Inside, times are ms since the epoch; here they are RFC 3339 in UTC
+(`2026-01-01T00:00:00.000Z`). Pure functions, no state, no errors.
 """
 
 from datetime import UTC, datetime
@@ -32,9 +33,9 @@ _KINDS = {
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """One message to one target. `id` is the idempotency key, equal in every attempt; `at` is event time (RFC 3339).
 
-    `notify` is False for what is recorded without paging: only targets that mirror every transition receive it. `alarm` is
-    the alarm's document after the transition; None for the built-in notifications about the service itself (`database_down`,
-    `database_up`), which no alarm stands behind.
+    `notify` is False for what is recorded without paging: only targets that mirror every transition receive it.
+    `alarm` is the alarm's document after the transition; None for the built-in notifications about the service itself
+    (`database_down`, `database_up`), which no alarm stands behind.
     """
 
     id: str

@@ -92,7 +92,8 @@ engine_ticks = Table(
     Column("at", BigInteger, primary_key=True),
 )
 
-# Stretches in which we ourselves could not hear the devices, and where in the journal the engine was told: a replay tells it there again.
+# Stretches in which we ourselves could not hear the devices, and where in the journal the engine was told: a replay
+# tells it there again.
 engine_outages = Table(
     "engine_outages",
     metadata,
