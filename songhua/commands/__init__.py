@@ -1,0 +1,1 @@
+"""The subcommands of `songhua`, one module per group; each imports what it needs only when it runs."""
