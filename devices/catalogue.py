@@ -6,7 +6,7 @@ catalogue is immutable after load; `load()` raises `ConfigError` naming the prop
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 import yaml
@@ -55,7 +55,9 @@ class Catalogue:
         }
         for name, prop in self.properties.items():
             if (prop.kind == "state") != name.endswith("_state") or (prop.kind == "state") != bool(prop.values):
-                raise ConfigError(f"property {name}: a state has the suffix _state and a list of values, nothing else has")
+                raise ConfigError(
+                    f"property {name}: a state has the suffix _state and a list of values, nothing else has"
+                )
             if prop.kind == "number" and prop.range is None:
                 raise ConfigError(f"property {name}: a number needs a physical range")
         for name, family in self.families.items():
@@ -69,7 +71,9 @@ class Catalogue:
             for name in self.families[family].properties
         ]
         title = "".join(word.capitalize() for word in family.split("_"))
-        return msgspec.defstruct(f"{title}Values", fields, bases=(Values,), gc=False, module=__name__)
+        return cast(
+            type[Values], msgspec.defstruct(f"{title}Values", fields, bases=(Values,), gc=False, module=__name__)
+        )
 
     def values_class(self, family: str) -> type[Values]:
         """The struct with one attribute per property of `family` (float, or str for states; None = not reported)."""

@@ -1,8 +1,9 @@
 """Errors by disposition: what the caller should do about them, not where they arose.
 
 `ConfigError`: a person must change something; never retried, exit code 2 at start. `TransientError`: the same call may
-succeed later; the consumer that made it retries with back-off. `RejectedError`: this input is refused for good; it goes to quarantine with
-its `Reason`. `PartialWriteError`: some points of a batch were refused for good, the others are written.
+succeed later; the consumer that made it retries with back-off. `RejectedError`: this input is refused for good; it goes
+to quarantine with its `Reason`. `PartialWriteError`: some points of a batch were refused for good, the others are
+written.
 """
 
 from devices.reasons import Reason
@@ -34,7 +35,9 @@ class RejectedError(SonghuaError):
 
 
 class PartialWriteError(SonghuaError):
-    """Points of a batch were refused for good: `rejected` maps the index in the batch to the store's words; all others are written."""
+    """Points of a batch were refused for good: `rejected` maps the index in the batch to the store's words; all others
+    are written.
+    """
 
     def __init__(self, rejected: dict[int, str]) -> None:
         super().__init__(f"{len(rejected)} points refused")

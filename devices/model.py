@@ -47,7 +47,9 @@ class Gateway(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class Zone(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """A DMA, a lighting circuit or a heating loop; zones nest through `parent`. A district is a zone of kind `district`."""
+    """A DMA, a lighting circuit or a heating loop; zones nest through `parent`. A district is a zone of kind
+    `district`.
+    """
 
     id: str
     kind: str
@@ -65,14 +67,25 @@ class Values(msgspec.Struct, gc=False):
     """
 
 
+def reported_fields(values: Values) -> tuple[str, ...]:
+    """The canonical properties of the family, without what a profile's wire struct adds for its envelope."""
+    family = next(cls for cls in type(values).__mro__ if cls.__base__ is Values)
+    return family.__struct_fields__  # type: ignore[attr-defined, no-any-return]
+
+
+def reported(values: Values) -> dict[str, float | str]:
+    """What a reading reports: canonical property -> value, without the absent ones."""
+    return {name: value for name in reported_fields(values) if (value := getattr(values, name)) is not None}
+
+
 class Reading(msgspec.Struct, gc=False):
     """The values one device reported at one phenomenon time.
 
-    `time` is phenomenon time; `received_at` is when the journal's batch was received (first delivery).
-    `quality` is "ok" or comma-separated flags: `clock` (device time replaced by receive time), `range` (a value outside
-    its physical range was dropped). `replayed` marks what must never alarm: retained messages, history sources and operator replays.
-    `gateway` is the one that heard it (not always the registered one). `sequence` and `index` locate it: journal sequence of its
-    message, index within the message.
+    `time` is phenomenon time; `received_at` is when the journal's batch was received (first delivery). `quality` is
+    "ok" or comma-separated flags: `clock` (device time replaced by receive time), `range` (a value outside its physical
+    range was dropped). `replayed` marks what must never alarm: retained messages, history sources and operator replays.
+    `gateway` is the one that heard it (not always the registered one). `sequence` and `index` locate it: journal
+    sequence of its message, index within the message.
     """
 
     device: Device
@@ -120,10 +133,10 @@ class Rejection(msgspec.Struct, gc=False):
 class DecodedBatch(msgspec.Struct, gc=False):
     """Everything that journal sequences `first`..`last` (inclusive) turned into, in journal order.
 
-    `clock` is the newest `received_at` of the range: the processing time at which consumers evaluate it, so that a replay
-    after a restart sees the same clock as the first run. `control` counts messages that are neither telemetry nor refused
-    (gateway status, events of network servers); statuses are among them. `messages` is `last - first + 1` minus holes left
-    by damaged records.
+    `clock` is the newest `received_at` of the range: the processing time at which consumers evaluate it, so that a
+    replay after a restart sees the same clock as the first run. `control` counts messages that are neither telemetry
+    nor refused (gateway status, events of network servers); statuses are among them. `messages` is `last - first + 1`
+    minus holes left by damaged records.
     """
 
     first: int
@@ -134,3 +147,22 @@ class DecodedBatch(msgspec.Struct, gc=False):
     statuses: list[GatewayStatus]
     rejections: list[Rejection]
     control: int = 0
+
+    def split(self, sequence: int) -> tuple["DecodedBatch", "DecodedBatch"]:
+        """What lies at or before `sequence`, and what lies behind it; both keep the clock of the whole."""
+        parts = []
+        for first, last in ((self.first, min(sequence, self.last)), (max(sequence + 1, self.first), self.last)):
+            statuses = [s for s in self.statuses if first <= s.sequence <= last]
+            parts.append(
+                DecodedBatch(
+                    first,
+                    last,
+                    self.clock,
+                    max(0, last - first + 1),
+                    [r for r in self.readings if first <= r.sequence <= last],
+                    statuses,
+                    [r for r in self.rejections if first <= r.sequence <= last],
+                    len(statuses),
+                )
+            )
+        return parts[0], parts[1]

@@ -1,15 +1,16 @@
-"""Device profiles: what a device model reports and how to decode it, one YAML file per model, compiled once into closures.
+"""Device profiles: what a device model reports and how to decode it, one YAML file per model, compiled once into
+closures.
 
-`load_profiles()` gives every shipped profile; a `CompiledProfile` decodes one JSON object into the family's `Values` (a generated
-subclass, so that nothing is copied) and brings it into canonical units. Pure and synchronous; refuses by `RejectedError`,
-never by another exception.
+`load_profiles()` gives every shipped profile; a `CompiledProfile` decodes one JSON object into the family's `Values` (a
+generated subclass, so that nothing is copied) and brings it into canonical units. Pure and synchronous; refuses by
+`RejectedError`, never by another exception.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 import yaml
@@ -34,7 +35,9 @@ class _Strict(BaseModel):
 
 
 class Source(_Strict):
-    """Where a canonical property comes from: the payload's key and the unit it is given in (default: the canonical one)."""
+    """Where a canonical property comes from: the payload's key and the unit it is given in (default: the canonical
+    one).
+    """
 
     from_: str = Field("", alias="from")
     unit: str | None = None
@@ -67,7 +70,9 @@ class Profile(_Strict):
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """Documents the reserved keys of a native payload; every generated wire struct has these attributes besides its properties."""
+    """Documents the reserved keys of a native payload; every generated wire struct has these attributes besides its
+    properties.
+    """
 
     t: int | float | str | None = None
     boot_id: str | int | None = None
@@ -81,17 +86,20 @@ RESERVED = Envelope.__struct_fields__
 class CompiledProfile:
     """A profile ready for the hot path.
 
-    `decode(payload)` -> wire struct (raises `msgspec.MsgspecError`); `convert(values)` brings it to canonical units in place, drops what
-    is outside its physical range and returns whether anything was dropped (raises `RejectedError` when nothing is left or an
-    integer is beyond 2^53). `keys` are the payload keys it understands.
+    `decode(payload)` -> wire struct (raises `msgspec.MsgspecError`); `convert(values)` brings it to canonical units in
+    place, drops what is outside its physical range and returns whether anything was dropped (raises `RejectedError`
+    when nothing is left or an integer is beyond 2^53). `keys` are the payload keys it understands.
     """
 
     def __init__(self, profile: Profile, catalogue: Catalogue) -> None:
         if profile.family not in catalogue.families:
-            raise ConfigError(f"profile {profile.profile}: unknown family {profile.family!r}, expected one of {', '.join(catalogue.families)}")
+            expected = ", ".join(catalogue.families)
+            raise ConfigError(f"profile {profile.profile}: family {profile.family!r}, expected one of {expected}")
         family = catalogue.families[profile.family]
         if unknown := [name for name in profile.properties if name not in family.properties]:
-            raise ConfigError(f"profile {profile.profile}: {', '.join(unknown)} not among the properties of {profile.family}")
+            raise ConfigError(
+                f"profile {profile.profile}: {', '.join(unknown)} not among the properties of {profile.family}"
+            )
         self.id = profile.profile
         self.family = profile.family
         self.title = profile.title
@@ -102,21 +110,25 @@ class CompiledProfile:
         self.keys: Mapping[str, str] = {(source.from_ or name): name for name, source in profile.properties.items()}
         if clash := set(self.keys) & set(RESERVED):
             raise ConfigError(f"profile {profile.profile}: payload keys {', '.join(sorted(clash))} are reserved")
-        self.units = {name: source.unit or catalogue.properties[name].unit for name, source in profile.properties.items()}
+        self.units = {
+            name: source.unit or catalogue.properties[name].unit for name, source in profile.properties.items()
+        }
         self.wire = self._define(catalogue)
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(self.wire).decode
         self.convert = _compile_convert(profile, catalogue)
 
     def _define(self, catalogue: Catalogue) -> type[Values]:
-        """The family's struct again, with this model's payload keys; what the model does not report can only be null."""
+        """The family's struct with this model's payload keys; what the model does not report can only be null."""
         base = catalogue.values_class(self.family)
         payload_key = {name: key for key, name in self.keys.items()}
         fields = [
-            (name, _wire_type(catalogue.properties[name]) if name in payload_key else None, None) for name in base.__struct_fields__
+            (name, _wire_type(catalogue.properties[name]) if name in payload_key else None, None)
+            for name in base.__struct_fields__
         ]
         reserved = [(name, Envelope.__annotations__[name], None) for name in RESERVED]
         rename = {name: payload_key.get(name, f"not reported: {name}") for name in base.__struct_fields__}
-        return msgspec.defstruct("Wire", [*fields, *reserved], bases=(base,), gc=False, rename=rename, module=__name__)
+        wire = msgspec.defstruct("Wire", [*fields, *reserved], bases=(base,), gc=False, rename=rename, module=__name__)
+        return cast(type[Values], wire)
 
     def from_mapping(self, payload: Mapping[str, object]) -> Any:
         """The same from an already decoded mapping (SenML); raises `RejectedError` for a value of the wrong type."""
@@ -131,7 +143,7 @@ def _wire_type(prop: Property) -> Any:
 
 
 def _compile_convert(profile: Profile, catalogue: Catalogue) -> Callable[[Any], bool]:
-    """Generate one straight-line function for the profile: no loop, no look-up, no call per property on the hot path."""
+    """Generate one straight-line function per profile: no loop, no look-up, no call per property."""
     lines = ["def convert(v):", "    dropped = None", "    empty = True"]
     constants: dict[str, object] = {"_outside": _outside, "_nothing_left": _nothing_left}
     for name, source in profile.properties.items():
@@ -151,11 +163,17 @@ def _compile_convert(profile: Profile, catalogue: Catalogue) -> Callable[[Any], 
             test = f"{low!r} <= x <= {high!r}"
         if test:
             drop = [f"v.{name} = None", f"dropped = _outside(dropped, {name!r}, x)"]
-            lines += [f"        if {test}:", "            empty = False", "        else:", *(f"            {line}" for line in drop)]
+            lines += [
+                f"        if {test}:",
+                "            empty = False",
+                "        else:",
+                *(f"            {line}" for line in drop),
+            ]
         else:
             lines.append("        empty = False")
     lines += ["    if empty:", "        _nothing_left(dropped)", "    return dropped is not None"]
-    exec(compile("\n".join(lines), f"<profile {profile.profile}>", "exec"), constants)  # noqa: S102 - our own source, from validated names
+
+    exec(compile("\n".join(lines), f"<profile {profile.profile}>", "exec"), constants)
     return constants["convert"]  # type: ignore[return-value]
 
 
@@ -198,7 +216,9 @@ def load_profiles() -> Mapping[str, CompiledProfile]:
 
 
 def match_profile(keys: Iterable[str], profiles: Mapping[str, CompiledProfile]) -> CompiledProfile | None:
-    """The one profile that understands every key of a payload with the fewest keys to spare; None if none or more than one does."""
+    """The one profile that understands every key of a payload with the fewest keys to spare; None if none or more than
+    one does.
+    """
     wanted = set(keys) - set(RESERVED)
     fitting = sorted((len(p.keys), p.id) for p in profiles.values() if wanted and wanted <= set(p.keys))
     if not fitting or (len(fitting) > 1 and fitting[0][0] == fitting[1][0]):

@@ -1,4 +1,6 @@
-"""The closed list of reasons for which a message or element goes to quarantine; bounded, so that it can be a metric label."""
+"""The closed list of reasons for which a message or element goes to quarantine; bounded, so that it can be a metric
+label.
+"""
 
 from enum import StrEnum
 

@@ -1,7 +1,7 @@
 """SenML JSON (RFC 8428) resolved to plain records: base fields applied, relative times made absolute.
 
-Pure: (pack, receive time) -> records grouped by time. Base fields persist through the pack (section 4.1); a time below 2^28 s is
-relative to now (section 4.5.3). Raises `RejectedError(malformed)` for what is not a SenML pack.
+Pure: (pack, receive time) -> records grouped by time. Base fields persist through the pack (section 4.1); a time below
+2^28 s is relative to now (section 4.5.3). Raises `RejectedError(malformed)` for what is not a SenML pack.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,16 @@ _FIELDS = frozenset({"bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "v", "vs", 
 
 
 def is_pack(elements: Sequence[Any]) -> bool:
-    """Whether a JSON list is SenML rather than a list of native objects: its first record uses a name or base name and only SenML's keys."""
+    """Whether a JSON list is SenML rather than a list of native objects: its first record uses a name or base name and
+    only SenML's keys.
+    """
     first = elements[0] if elements else None
     return isinstance(first, dict) and ("n" in first or "bn" in first) and set(first) <= _FIELDS
 
 
-def resolve(pack: Sequence[Any], received_at: Milliseconds) -> list[tuple[Milliseconds | None, dict[str, tuple[Any, str | None]]]]:
+def resolve(
+    pack: Sequence[Any], received_at: Milliseconds
+) -> list[tuple[Milliseconds | None, dict[str, tuple[Any, str | None]]]]:
     """Records as (time or None, {name: (value, unit or None)}), in order of first appearance of each time.
 
     A name is what follows the last separator of base name + name, since the device is known from the topic.
@@ -54,7 +58,7 @@ def resolve(pack: Sequence[Any], received_at: Milliseconds) -> list[tuple[Millis
 def _sum(a: Any, b: Any) -> float:
     if a.__class__ not in (int, float) or b.__class__ not in (int, float):
         raise RejectedError(Reason.malformed, "base value, base time, value and time must be numbers")
-    return a + b  # type: ignore[no-any-return]
+    return a + b
 
 
 def _absolute(seconds: float, received_at: Milliseconds, explicit: bool) -> Milliseconds | None:

@@ -1,6 +1,7 @@
 """Unit conversion between UCUM units of one kind of quantity: value_canonical = value * factor + offset.
 
-The table is closed: a profile that names a unit outside it is refused at load with the units that would have been accepted.
+The table is closed: a profile that names a unit outside it is refused at load with the units that would have been
+accepted.
 """
 
 from devices.errors import ConfigError
@@ -8,8 +9,22 @@ from devices.errors import ConfigError
 # kind of quantity -> unit -> (factor, offset) to the first unit of the kind
 _KINDS: dict[str, dict[str, tuple[float, float]]] = {
     "volume": {"m3": (1, 0), "L": (1e-3, 0), "dm3": (1e-3, 0), "hL": (0.1, 0)},
-    "volume flow": {"m3/h": (1, 0), "L/h": (1e-3, 0), "L/min": (0.06, 0), "L/s": (3.6, 0), "m3/s": (3600, 0), "m3/d": (1 / 24, 0)},
-    "pressure": {"MPa": (1, 0), "kPa": (1e-3, 0), "Pa": (1e-6, 0), "bar": (0.1, 0), "mbar": (1e-4, 0), "m[H2O]": (0.00980665, 0)},
+    "volume flow": {
+        "m3/h": (1, 0),
+        "L/h": (1e-3, 0),
+        "L/min": (0.06, 0),
+        "L/s": (3.6, 0),
+        "m3/s": (3600, 0),
+        "m3/d": (1 / 24, 0),
+    },
+    "pressure": {
+        "MPa": (1, 0),
+        "kPa": (1e-3, 0),
+        "Pa": (1e-6, 0),
+        "bar": (0.1, 0),
+        "mbar": (1e-4, 0),
+        "m[H2O]": (0.00980665, 0),
+    },
     "temperature": {"Cel": (1, 0), "K": (1, -273.15), "[degF]": (5 / 9, -160 / 9)},
     "voltage": {"V": (1, 0), "mV": (1e-3, 0), "kV": (1e3, 0)},
     "current": {"A": (1, 0), "mA": (1e-3, 0)},

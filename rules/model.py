@@ -1,7 +1,7 @@
 """What the engine produces: alarms in their ISA-18.2 states and the transitions between them.
 
-An `Alarm` is a state of the world; a notification about it is made later from a `Transition`. Identity is deterministic, so a
-replay produces the same keys.
+An `Alarm` is a state of the world; a notification about it is made later from a `Transition`. Identity is
+deterministic, so a replay produces the same keys.
 """
 
 from enum import StrEnum
@@ -78,7 +78,9 @@ class Alarm(msgspec.Struct, kw_only=True):
 
 
 class Transition(msgspec.Struct, kw_only=True):
-    """One change: `alarm` is a copy of the alarm after it. `notify` is False for what is recorded without paging (a backlog's past)."""
+    """One change: `alarm` is a copy of the alarm after it. `notify` is False for what is recorded without paging (a
+    backlog's past).
+    """
 
     alarm: Alarm
     from_state: State

@@ -1,8 +1,8 @@
 """The port `Journal`: the durable log between the broker and everything else, and its unit, the `Message`.
 
 Who appends: the ingest pipeline, alone. Who reads: each consumer, from its own cursor. The embedded implementation is
-`storage.segments.SegmentJournal` (append-only files). A sequence numbers messages from 1 without gaps in append order; position =
-(partition, sequence), so that a distributed log can stand behind the port.
+`storage.segments.SegmentJournal` (append-only files). A sequence numbers messages from 1 without gaps in append order;
+position = (partition, sequence), so that a distributed log can stand behind the port.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from devices.model import Milliseconds
 
 
 class Message(msgspec.Struct, array_like=True, gc=False):
-    """One PUBLISH as it arrived. `source` is the configured source's name (a bounded set), `received_at` in ms since the epoch.
+    """One PUBLISH as it arrived. `source` is the configured source's name (a bounded set), `received_at` in ms since
+    the epoch.
 
     `generation` counts connections of the session: `packet_id` means something only together with it.
     `properties` are MQTT 5 properties worth keeping (content type, user properties), None where there are none.
@@ -33,7 +34,9 @@ class Message(msgspec.Struct, array_like=True, gc=False):
 
 
 class Damage(msgspec.Struct):
-    """A stretch of the journal that failed its check: where it is, what is missing, and why. Sequences are inclusive, both -1 if unknown."""
+    """A stretch of the journal that failed its check: where it is, what is missing, and why. Sequences are inclusive,
+    both -1 if unknown.
+    """
 
     file: str
     offset: int
@@ -52,18 +55,24 @@ class Batch(msgspec.Struct):
 
 
 class Journal(Protocol):
-    """See the module docstring. Methods are synchronous and blocking: an fsync takes about 0.2 ms on a good disk, the caller chooses the thread."""
+    """See the module docstring. Methods are synchronous and blocking: an fsync takes about 0.2 ms on a good disk, the
+    caller chooses the thread.
+    """
 
     partition: int
 
     def start(self) -> None:
-        """Open or create; cut a torn tail; raise `ConfigError` if the directory is not writable or another process holds it."""
+        """Open or create; cut a torn tail; raise `ConfigError` if the directory is not writable or another process
+        holds it.
+        """
 
     def close(self) -> None:
         """Flush and release the lock; safe to call twice."""
 
     def append(self, messages: Sequence[Message]) -> int:
-        """Make the batch durable (fsync) and return the sequence of its last message. Raises `TransientError` on a full disk or quota; nothing of the batch is then kept."""
+        """Make the batch durable (fsync) and return the sequence of its last message. Raises `TransientError` on a full
+        disk or quota; nothing of the batch is then kept.
+        """
 
     def read(self, after: int, limit: int) -> Batch | None:
         """Up to about `limit` messages (whole records) with sequence > `after`; None at the head."""

@@ -1,7 +1,8 @@
 """The relational side: one `MetaData` that every room declares its tables on, and the engine that serves them.
 
-SQLite (`sqlite:///path`, WAL, full sync) is embedded; PostgreSQL is the production twin. Calls are synchronous: the ingest
-loop runs them in a thread, the api in its worker threads. Connecting happens at first use, never at construction.
+SQLite (`sqlite:///path`, WAL, full sync) is embedded; PostgreSQL is the production twin. Calls are synchronous: the
+ingest loop runs them in a thread, the api in its worker threads. Connecting happens at first use, never at
+construction.
 """
 
 from typing import Any

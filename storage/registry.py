@@ -1,7 +1,8 @@
-"""The registry: which devices, gateways and zones exist, as tables (the truth) and as an in-memory view (what the hot path asks).
+"""The registry: which devices, gateways and zones exist, as tables (the truth) and as an in-memory view (what the hot
+path asks).
 
-`RegistryView` is loaded whole at start and again when the `registry` revision moves; objects in it are immutable and interned, so
-identity comparison is enough downstream. Writing goes through `register`, idempotent by id.
+`RegistryView` is loaded whole at start and again when the `registry` revision moves; objects in it are immutable and
+interned, so identity comparison is enough downstream. Writing goes through `register`, idempotent by id.
 """
 
 import time
@@ -21,7 +22,9 @@ _REVISION = "registry"
 
 @dataclass(frozen=True)
 class RegistryView:
-    """One consistent reading of the registry. `children[gateway]` and `members[zone]` list device ids in registration order."""
+    """One consistent reading of the registry. `children[gateway]` and `members[zone]` list device ids in registration
+    order.
+    """
 
     revision: int = 0
     devices: Mapping[str, Device] = field(default_factory=dict)
@@ -41,12 +44,16 @@ class Registry:
     def revision(self) -> int:
         """The number that moves whenever anything was registered or changed."""
         with self._engine.connect() as connection:
-            return connection.scalar(select(tables.revisions.c.revision).where(tables.revisions.c.name == _REVISION)) or 0
+            return (
+                connection.scalar(select(tables.revisions.c.revision).where(tables.revisions.c.name == _REVISION)) or 0
+            )
 
     def load(self) -> RegistryView:
         """Everything registered, facts of the profiles merged under the device's own."""
         with self._engine.connect() as connection:
-            revision = connection.scalar(select(tables.revisions.c.revision).where(tables.revisions.c.name == _REVISION)) or 0
+            revision = (
+                connection.scalar(select(tables.revisions.c.revision).where(tables.revisions.c.name == _REVISION)) or 0
+            )
             device_rows = connection.execute(select(tables.devices).order_by(tables.devices.c.id)).mappings()
             view_devices = {row["id"]: self._device(row) for row in device_rows}
             gateway_columns = [tables.gateways.c[name] for name in Gateway.__struct_fields__]
@@ -61,7 +68,12 @@ class Registry:
         return RegistryView(revision, view_devices, view_gateways, view_zones, children, members)
 
     def register(
-        self, *, zones: Iterable[Zone] = (), gateways: Iterable[Gateway] = (), devices: Iterable[Device] = (), provisioned: str = "import"
+        self,
+        *,
+        zones: Iterable[Zone] = (),
+        gateways: Iterable[Gateway] = (),
+        devices: Iterable[Device] = (),
+        provisioned: str = "import",
     ) -> int:
         """Insert or update by id, then move the revision once. Returns how many rows were written."""
         now = time.time_ns() // 1_000_000
@@ -72,7 +84,12 @@ class Registry:
             _upsert(connection, tables.zones, zone_rows)
             _upsert(connection, tables.gateways, gateway_rows)
             _upsert(connection, tables.devices, device_rows, keep=("created_at", "provisioned"))
-            current = connection.scalar(select(func.max(tables.revisions.c.revision)).where(tables.revisions.c.name == _REVISION)) or 0
+            current = (
+                connection.scalar(
+                    select(func.max(tables.revisions.c.revision)).where(tables.revisions.c.name == _REVISION)
+                )
+                or 0
+            )
             _upsert(connection, tables.revisions, [{"name": _REVISION, "revision": current + 1}])
         return len(zone_rows) + len(gateway_rows) + len(device_rows)
 

@@ -1,4 +1,6 @@
-"""Tables of the storage room: registry, cursors, verdicts (quarantine), process status. Times are ms since the epoch, UTC."""
+"""Tables of the storage room: registry, cursors, verdicts (quarantine), process status. Times are ms since the epoch,
+UTC.
+"""
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, String, Table, Text
 

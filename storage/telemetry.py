@@ -1,8 +1,9 @@
 """The port `TelemetryStore`: what every telemetry store promises, whatever is behind it.
 
-Implementations: `storage.sqlite_store.SqliteStore` (embedded), `storage.influx_v1.InfluxV1Store` (InfluxDB 1.x). One contract suite
-(`tests/contract/test_telemetry_store.py`) runs over all of them. A point's identity is (family, device, time): writing it again
-overwrites it, so a retry never doubles anything. Stores never retry; the consumer that calls them does.
+Implementations: `storage.sqlite_store.SqliteStore` (embedded), `storage.influx_v1.InfluxV1Store` (InfluxDB 1.x). One
+contract suite (`tests/contract/test_telemetry_store.py`) runs over all of them. A point's identity is (family, device,
+time): writing it again overwrites it, so a retry never doubles anything. Stores never retry; the consumer that calls
+them does.
 """
 
 from collections.abc import Sequence
@@ -25,14 +26,18 @@ class Point(msgspec.Struct):
 
 
 class Series(msgspec.Struct):
-    """Columns for a chart: `times[i]` belongs to `columns[property][i]`; None where nothing was reported (or the bucket is empty)."""
+    """Columns for a chart: `times[i]` belongs to `columns[property][i]`; None where nothing was reported (or the bucket
+    is empty).
+    """
 
     times: list[Milliseconds]
     columns: dict[str, list[float | str | None]]
 
 
 class AlarmMark(msgspec.Struct):
-    """One alarm transition as an annotation (measurement `alarms`, tags subject and rule); identity is (subject, rule, time, state)."""
+    """One alarm transition as an annotation (measurement `alarms`, tags subject and rule); identity is (subject, rule,
+    time, state).
+    """
 
     time: Milliseconds
     subject: str
@@ -55,10 +60,14 @@ class TelemetryStore(Protocol):
         """Return if the store answers, raise `TransientError` with its words otherwise; bounded to 2 s."""
 
     async def write(self, readings: Sequence[Reading]) -> None:
-        """Write all; returns only when the store has acknowledged. Raises `PartialWriteError` (the rest is written), `TransientError`."""
+        """Write all; returns only when the store has acknowledged. Raises `PartialWriteError` (the rest is written),
+        `TransientError`.
+        """
 
     async def sync(self) -> None:
-        """Everything acknowledged before this call survives power loss when it returns (asked before the journal is trimmed)."""
+        """Everything acknowledged before this call survives power loss when it returns (asked before the journal is
+        trimmed).
+        """
 
     async def mark(self, marks: Sequence[AlarmMark]) -> None:
         """Write alarm transitions for board annotations."""
@@ -69,7 +78,14 @@ class TelemetryStore(Protocol):
         """The newest point of each device by phenomenon time (a late arrival never replaces a newer one)."""
 
     async def range(
-        self, family: str, device: str, properties: Sequence[str], start: Milliseconds, end: Milliseconds, *, limit: int = 100_000
+        self,
+        family: str,
+        device: str,
+        properties: Sequence[str],
+        start: Milliseconds,
+        end: Milliseconds,
+        *,
+        limit: int = 100_000,
     ) -> Series:
         """Raw values in [start, end), ascending."""
 
@@ -83,10 +99,16 @@ class TelemetryStore(Protocol):
         bucket: Milliseconds,
         function: Aggregate,
     ) -> Series:
-        """One value per bucket over all `devices`; buckets start at multiples of `bucket` since the epoch. Numbers only."""
+        """One value per bucket over all `devices`; buckets start at multiples of `bucket` since the epoch. Numbers
+        only.
+        """
 
-    async def count(self, family: str | None = None, *, start: Milliseconds | None = None, end: Milliseconds | None = None) -> int:
+    async def count(
+        self, family: str | None = None, *, start: Milliseconds | None = None, end: Milliseconds | None = None
+    ) -> int:
         """Stored readings (points), for status and proofs."""
 
     async def retain(self, since: Milliseconds) -> None:
-        """Drop what is older than `since` where the store keeps no retention policy of its own; coarse (whole partitions)."""
+        """Drop what is older than `since` where the store keeps no retention policy of its own; coarse (whole
+        partitions).
+        """

@@ -1,0 +1,98 @@
+"""Whose clock to believe: the device's, ours, or (when most devices disagree with us in one direction) not ours.
+
+Device time outside [receive time - 7 d, + 5 min] is replaced by receive time and flagged `clock`; elements of a list
+keep their offsets to the newest. When more than half of at least 20 recent messages are ahead of us by more than the
+tolerance, our clock is wrong: nothing is replaced and `distrusted` makes health degraded. The decision is kept by
+journal sequence, so that reading the journal again within a process gives the same times.
+"""
+
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+
+from devices.errors import RejectedError
+from devices.model import Milliseconds
+from devices.reasons import Reason
+
+PAST = 7 * 24 * 3600 * 1000
+FUTURE = 5 * 60 * 1000
+_SAMPLE = 200
+_ENOUGH = 20
+_LARGEST = 253_402_300_799_999  # 9999-12-31: beyond it a time is no time
+
+
+class DeviceClock:
+    """See the module docstring; one per process."""
+
+    def __init__(self) -> None:
+        self._ahead: deque[bool] = deque(maxlen=_SAMPLE)
+        self._judged_through = 0
+        self._changes = [0]  # sequences at which the decision flipped; even index = trusted from there on
+        self.replaced = 0
+
+    @property
+    def distrusted(self) -> bool:
+        """Whether our own clock is held to be wrong at present."""
+        return len(self._changes) % 2 == 0
+
+    def judge(
+        self, t: int | float | str | None, received_at: Milliseconds, sequence: int, history: bool
+    ) -> tuple[Milliseconds, str]:
+        """(phenomenon time, quality) of a single object; raises `RejectedError` for a time that is none."""
+        if t is None:
+            return received_at, "ok"
+        if t.__class__ is not int:
+            t = self.parse(t)
+        if history or received_at - PAST <= t <= received_at + FUTURE:  # type: ignore[operator]
+            if sequence > self._judged_through:
+                self._observe(False, sequence)
+            return t, "ok"  # type: ignore[return-value]
+        if sequence > self._judged_through:
+            self._observe(t > received_at, sequence)  # type: ignore[operator]
+        if self._distrusted_at(sequence) and t > received_at:  # type: ignore[operator]
+            return t, "ok"  # type: ignore[return-value]
+        self.replaced += 1
+        return received_at, "clock"
+
+    def shift(self, times: Sequence[Milliseconds], received_at: Milliseconds, sequence: int, history: bool) -> int:
+        """What to add to every time of a list so that its newest element is plausible; 0 where it already is."""
+        if not times or history:
+            return 0
+        newest = max(times)
+        if received_at - PAST <= newest <= received_at + FUTURE:
+            return 0
+        if newest > received_at and self._distrusted_at(sequence):
+            return 0
+        self.replaced += 1
+        return received_at - newest
+
+    @staticmethod
+    def parse(t: int | float | str | None) -> Milliseconds | None:
+        """ms since the epoch from a number or an ISO 8601 text with offset; raises `RejectedError`."""
+        if t is None:
+            return None
+        if isinstance(t, str):
+            try:
+                moment = datetime.fromisoformat(t)
+            except ValueError as error:
+                raise RejectedError(Reason.invalid_value, f"t = {t!r:.60}: {error}") from error
+            if moment.tzinfo is None:
+                raise RejectedError(Reason.invalid_value, f"t = {t!r:.60}: expected an offset such as +08:00")
+            return round(moment.timestamp() * 1000)
+        if not math.isfinite(t) or abs(t) > _LARGEST:
+            raise RejectedError(Reason.invalid_value, f"t = {t!r:.60}: expected milliseconds since the epoch")
+        return int(t)
+
+    def _observe(self, ahead: bool, sequence: int) -> None:
+        self._judged_through = sequence
+        self._ahead.append(ahead)
+        if ahead or self.distrusted:
+            share = sum(self._ahead) / len(self._ahead)
+            wrong = len(self._ahead) >= _ENOUGH and share > (0.25 if self.distrusted else 0.5)
+            if wrong != self.distrusted:
+                self._changes.append(sequence)
+
+    def _distrusted_at(self, sequence: int) -> bool:
+        return bisect_right(self._changes, sequence) % 2 == 0

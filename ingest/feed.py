@@ -1,0 +1,157 @@
+"""The feed: decoded batches in journal order, handed to consumers that each go at their own pace.
+
+A consumer near the head gets the batch that the live path decoded, from memory; one that fell behind (outage, restart)
+gets the journal read and decoded again. Nobody waits for anybody. The feed owns the memory window and the decode
+frontier; consumers own their positions. A `TransientError` of a consumer means: the same batch again, after a back-off.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from devices.errors import TransientError
+from devices.model import DecodedBatch, Milliseconds, Rejection
+from devices.reasons import Reason
+from storage.journal import Batch, Journal, Message
+
+log = structlog.get_logger(__name__)
+
+_BACKOFF = (0.1, 5.0)  # s
+_IDLE = 0.25  # s between idle calls at the head
+
+
+class Consumer(Protocol):
+    """Something with its own position in the journal; see the module docstring."""
+
+    name: str
+
+    async def start(self) -> int:
+        """Load what it kept; the journal sequence after which it wants batches."""
+
+    async def accept(self, batch: DecodedBatch) -> None:
+        """Take one batch. What must be durable it commits itself. May raise `TransientError`."""
+
+    async def idle(self, now: Milliseconds) -> None:
+        """Called at the head, at least every 500 ms, with the wall clock."""
+
+    @property
+    def position(self) -> int:
+        """Everything up to here needs no journal any more: the bound for trimming."""
+
+
+class Feed:
+    """See the module docstring. `window` is how many decoded messages stay in memory."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        decode: Callable[[int, Sequence[Message], bool], DecodedBatch],
+        *,
+        window: int = 50_000,
+        read_size: int = 5_000,
+    ) -> None:
+        self._journal = journal
+        self._decode = decode
+        self._window = window
+        self._read_size = read_size
+        self._recent: deque[DecodedBatch] = deque()
+        self._kept = 0
+        self._grown = asyncio.Condition()
+        self.frontier = 0
+
+    def start_at(self, sequence: int) -> None:
+        """The live path will decode from here; what lies before it is read from the journal by whoever wants it."""
+        self.frontier = sequence
+
+    async def publish(self, batch: DecodedBatch) -> None:
+        """The live path decoded the next batch."""
+        self._recent.append(batch)
+        self._kept += batch.messages
+        while self._kept > self._window and len(self._recent) > 1:
+            self._kept -= self._recent.popleft().messages
+        async with self._grown:
+            self.frontier = batch.last
+            self._grown.notify_all()
+
+    async def next(self, after: int, wait: float) -> DecodedBatch | None:
+        """The batch that follows `after`, or None if there is none within `wait` seconds."""
+        if after >= self.frontier:
+            async with self._grown:
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._grown.wait_for(lambda: self.frontier > after)
+                except TimeoutError:
+                    return None
+        if self._recent and self._recent[0].first <= after + 1:
+            for batch in self._recent:
+                if batch.last > after:
+                    return batch if batch.first == after + 1 else batch.split(after)[1]
+        return self.read(after, self.frontier)
+
+    def read(self, after: int, through: int, provision: bool = True) -> DecodedBatch | None:
+        """Read and decode from the journal, not beyond `through`; damaged stretches become rejections."""
+        found = self._journal.read(after, min(self._read_size, through - after))
+        if found is None:
+            return None
+        batch = self._decode(found.first, found.messages, provision)
+        if found.damage or found.first > after + 1:
+            batch.rejections[:0] = _damaged(found, after)
+            batch.first = after + 1
+        return batch if batch.last <= through else batch.split(through)[0]
+
+
+def _damaged(found: Batch, after: int) -> list[Rejection]:
+    """One rejection for every sequence the journal no longer holds: each message keeps exactly one outcome."""
+    detail = "; ".join(f"{d.file} at byte {d.offset}, {d.length} bytes: {d.detail}" for d in found.damage)[:1000]
+    received_at = found.messages[0].received_at if found.messages else 0
+    return [
+        Rejection(sequence, 0, Reason.damaged_record, detail or "missing", "journal", "", b"", received_at)
+        for sequence in range(after + 1, found.first)
+    ]
+
+
+class ConsumerTask:
+    """Drives one consumer along the feed for ever; keeps what health wants to know of it."""
+
+    def __init__(self, feed: Feed, consumer: Consumer) -> None:
+        self._feed = feed
+        self.consumer = consumer
+        self.position = 0  # last sequence it accepted (in memory; `consumer.position` is the durable one)
+        self.clock: Milliseconds = 0
+        self.failing_since: float | None = None
+        self.error = ""
+
+    async def run(self) -> None:
+        """Until cancelled. Any other error is a defect and ends the process; the supervisor starts it anew."""
+        self.position = await self.consumer.start()
+        while True:
+            batch = await self._feed.next(self.position, _IDLE)
+            if batch is not None:
+                await self._persist(partial(self.consumer.accept, batch))
+                self.position, self.clock = batch.last, batch.clock
+            if self.position >= self._feed.frontier:
+                await self._persist(lambda: self.consumer.idle(time.time_ns() // 1_000_000))
+            await asyncio.sleep(0)
+
+    async def _persist(self, call: Callable[[], Awaitable[None]]) -> None:
+        delay = _BACKOFF[0]
+        while True:
+            try:
+                await call()
+                if self.failing_since is not None:
+                    log.info("consumer.recovered", consumer=self.consumer.name, position=self.position)
+                self.failing_since, self.error = None, ""
+                return
+            except TransientError as error:
+                if self.failing_since is None:  # log once on failure and once on recovery
+                    log.warning("consumer.failing", consumer=self.consumer.name, error=str(error))
+                    self.failing_since = time.time()
+                self.error = str(error)
+                await asyncio.sleep(error.retry_after or delay * random.uniform(0.5, 1.0))
+                delay = min(delay * 2, _BACKOFF[1])
