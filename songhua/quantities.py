@@ -1,7 +1,7 @@
-"""Quantities as people write them: durations (`90s`, `10m`, `7d`) and sizes (`512MiB`, `2GiB`).
+"""Quantities as people write them in settings and options: durations (`90s`) and sizes (`512MiB`, `2GiB`).
 
-Durations become milliseconds (int), sizes become bytes (int). The annotated types are for settings and options; a text
-that is neither raises `ValueError` saying what was expected.
+Durations become milliseconds (int), sizes become bytes (int). A text that is neither raises `ValueError` with what was
+expected.
 """
 
 import re
@@ -9,39 +9,38 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-DURATION_FORM = "a number and one of ms, s, m, h, d, such as 90s"
-SIZE_FORM = "a number and one of B, KiB, MiB, GiB, TiB, such as 2GiB"
+from devices.durations import milliseconds
+from devices.errors import ConfigError
 
 _MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+_SIZE = re.compile(rf"\s*(\d+(?:\.\d+)?)\s*({'|'.join(_BYTES)})\s*")
 
 
 def parse_duration(text: str) -> int:
     """`text` in milliseconds."""
-    return _parse(text, _MILLISECONDS, DURATION_FORM)
+    try:
+        return milliseconds(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def parse_size(text: str) -> int:
     """`text` in bytes."""
-    return _parse(text, _BYTES, SIZE_FORM)
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no size; expected a number and one of {', '.join(_BYTES)}, such as 2GiB")
+    return round(float(match[1]) * _BYTES[match[2]])
 
 
-def format_duration(milliseconds: int) -> str:
+def format_duration(duration: int) -> str:
     """The shortest exact form: 90000 -> `90s`, 3600000 -> `1h`."""
-    return _format(milliseconds, _MILLISECONDS, zero="0s")
+    return _format(duration, _MILLISECONDS, zero="0s")
 
 
 def format_size(size: int) -> str:
     """The shortest exact form: 2147483648 -> `2GiB`."""
     return _format(size, _BYTES, zero="0B")
-
-
-def _parse(text: str, units: dict[str, int], form: str) -> int:
-    match = _QUANTITY.fullmatch(text)
-    if match is None or match[2] not in units:
-        raise ValueError(f"expected {form}")
-    return round(float(match[1]) * units[match[2]])
 
 
 def _format(amount: int, units: dict[str, int], zero: str) -> str:

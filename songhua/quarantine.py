@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine, Row, select
-from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from devices.errors import ConfigError, TransientError
+from devices.errors import ConfigError
 from devices.model import Milliseconds
 from storage.tables import verdicts
+from storage.verdicts import transaction
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,8 @@ def find(engine: Engine, key: str) -> Verdict | None:
 
 
 def _fetch(engine: Engine, query: Any) -> list[Verdict]:
-    try:
-        with engine.connect() as connection:
-            return [_verdict(row) for row in connection.execute(query)]
-    except (OperationalError, ProgrammingError) as error:
-        raise TransientError(f"the database does not answer: {error.orig}") from error
+    with transaction(engine) as connection:
+        return [_verdict(row) for row in connection.execute(query)]
 
 
 def _verdict(row: Row[Any]) -> Verdict:

@@ -9,11 +9,10 @@ import time
 from typing import Any
 
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from devices.errors import TransientError
 from devices.model import Milliseconds
 from storage.tables import process_status
+from storage.verdicts import transaction
 
 SILENT_AFTER: Milliseconds = 5_000
 
@@ -40,11 +39,8 @@ COUNTERS = (
 def read(engine: Engine, now: Milliseconds | None = None) -> dict[str, Any]:
     """The document at `now` (ms; default: the wall clock), with `health` as the reader sees it."""
     now = time.time_ns() // 1_000_000 if now is None else now
-    try:
-        with engine.connect() as connection:
-            rows = connection.execute(select(process_status)).all()
-    except (OperationalError, ProgrammingError) as error:
-        raise TransientError(f"the database does not answer: {error.orig}") from error
+    with transaction(engine) as connection:
+        rows = connection.execute(select(process_status)).all()
     documents = {row.process: row.document for row in rows}
     ages = {row.process: now - row.at for row in rows}
     if "ingest" not in documents:
@@ -56,6 +52,12 @@ def read(engine: Engine, now: Milliseconds | None = None) -> dict[str, Any]:
         state = "down" if health["state"] == "down" else "degraded"
         health = {"state": state, "reasons": [*health["reasons"], *silent]}
     return document | {"health": health}
+
+
+def reported_at(engine: Engine, process: str) -> Milliseconds | None:
+    """When `process` last renewed its row, None if it has none."""
+    with transaction(engine) as connection:
+        return connection.scalar(select(process_status.c.at).where(process_status.c.process == process))
 
 
 def _silent(process: str, age: Milliseconds) -> dict[str, str]:

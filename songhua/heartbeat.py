@@ -1,0 +1,59 @@
+"""A process's own row in `process_status`: renewed every second, removed when the process stops in good order.
+
+A row that is no longer renewed is how readers learn that a process is gone. A database that does not answer is no
+reason to stop: the beat is skipped and tried again a second later, logged once when it starts to fail and once when it
+recovers.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine, delete, insert, update
+from sqlalchemy.exc import DBAPIError
+
+from storage.tables import process_status
+
+_EVERY = 1.0  # s
+
+
+async def beat(engine: Engine, process: str, document: Callable[[], dict[str, Any]], stop: asyncio.Event) -> None:
+    """Publish `document()` each second until `stop`; then remove the row."""
+    log = structlog.get_logger(process)
+    failing = False
+    while not stop.is_set():
+        try:
+            await asyncio.to_thread(publish, engine, process, document())
+        except DBAPIError as error:
+            if not failing:
+                log.warning("status cannot be published", reason=str(error.orig))
+            failing = True
+        else:
+            if failing:
+                log.warning("status is published again")
+            failing = False
+        try:
+            await asyncio.wait_for(stop.wait(), _EVERY)
+        except TimeoutError:
+            continue
+    try:
+        await asyncio.to_thread(withdraw, engine, process)
+    except DBAPIError as error:
+        log.warning("status cannot be withdrawn", reason=str(error.orig))
+
+
+def publish(engine: Engine, process: str, document: dict[str, Any]) -> None:
+    """Write the row of `process`, now; one blocking transaction."""
+    values = {"at": time.time_ns() // 1_000_000, "document": document}
+    with engine.begin() as connection:
+        changed = connection.execute(update(process_status).where(process_status.c.process == process).values(values))
+        if changed.rowcount == 0:
+            connection.execute(insert(process_status).values(process=process, **values))
+
+
+def withdraw(engine: Engine, process: str) -> None:
+    """Remove the row of `process`: it stopped on purpose."""
+    with engine.begin() as connection:
+        connection.execute(delete(process_status).where(process_status.c.process == process))
