@@ -1,1 +1,5 @@
-"""A city that behaves, misbehaves and keeps the ground truth: fleets, waveforms, incidents and the replay of recordings."""
+"""A city that behaves: inventory, waveforms, incidents with their ground truth, gateways, load, replay of recordings.
+
+Knows only `devices`. Every value is a pure function of the device, the seed, the incidents and the time, so that
+history, live readings and a second run agree.
+"""
