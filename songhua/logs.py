@@ -8,6 +8,7 @@ warnings and worse reach stderr, because the supervisor shows them in the termin
 import logging
 import logging.handlers
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -73,17 +74,25 @@ def _file_handler(process: str, settings: Settings) -> logging.Handler:
 def _terminal_handler(supervised: bool) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING if supervised else logging.INFO)
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
+    )
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_shared(),
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.dev.ConsoleRenderer(
-                    colors=sys.stderr.isatty(),
-                    exception_formatter=structlog.dev.plain_traceback,
-                    pad_event_to=0,
-                ),
+                *([structlog.processors.format_exc_info, _bare] if supervised else [renderer]),
             ],
         )
     )
     return handler
+
+
+def _bare(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    """The line without time and process: whoever shows it knows both."""
+    for known in ("time", "level", "logger"):
+        event.pop(known, None)
+    trace = event.pop("exception", None)
+    words = [str(event.pop("event")), *(f"{name}={value}" for name, value in event.items())]
+    return " ".join(words) + (f"\n{trace}" if trace else "")

@@ -135,32 +135,48 @@ class Supervisor:
     async def _live(self, child: Child) -> int:
         """One life of a child, from its start to its end; returns its exit code."""
         child.state = "starting"
-        process = await asyncio.create_subprocess_exec(
-            *child.spec.command,
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        # A pipe of our own: asyncio reports the end of a process only when nobody holds its pipes any more, and what
+        # the process started may.
+        output, inlet = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *child.spec.command,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=inlet,
+                stderr=inlet,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            os.close(inlet)
         child.process = process
-        relay = asyncio.create_task(self._relay(child, process))
+        relay = asyncio.create_task(self._relay(child, output))
         readiness = asyncio.create_task(self._await_ready(child))
         try:
-            code = await process.wait()
-            await asyncio.wait([relay], timeout=_LAST_WORDS)
-            return code
+            return await process.wait()
         finally:
-            relay.cancel()
             readiness.cancel()
             _kill_group(child)
             child.process = None
+            await asyncio.wait([relay], timeout=_LAST_WORDS)
+            relay.cancel()
 
-    async def _relay(self, child: Child, process: asyncio.subprocess.Process) -> None:
+    async def _relay(self, child: Child, output: int) -> None:
         """Pass on what the child prints, line by line; a pipe that nobody reads would stop the child."""
-        assert process.stdout is not None
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(output, "rb", 0))
+        try:
+            await self._read_lines(child, reader)
+        finally:
+            pipe.close()
+
+    async def _read_lines(self, child: Child, reader: asyncio.StreamReader) -> None:
         rest = b""
-        while chunk := await process.stdout.read(1 << 16):
+        while chunk := await reader.read(1 << 16):
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > _LONGEST_LINE:
                 lines, rest = [*lines, rest], b""
