@@ -182,7 +182,7 @@ class Outbox:
             lane.wake()
 
     def send_unstored(self, kind: str, title: dict[str, str], at: str) -> None:
-        """Tell every target something about the service itself, past the database: a few attempts, in the background."""
+        """Tell every target something about the service itself, past the database: a few attempts, without waiting."""
         for target in self.targets:
             notification = Notification(id=f"{kind}:{at}:{target.name}", kind=kind, at=at, title=title)
             self._spawn(self._send_unstored(target, notification), f"outbox-{kind}-{target.name}")
