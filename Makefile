@@ -33,7 +33,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m songhua.reference --check
-	$(BIN)/python deploy/check_licences.py
+	$(BIN)/pip-licenses --order=license > /dev/null
 	$(BIN)/songhua rules lint
 	$(BIN)/songhua rules test
 

@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, Field
 from devices.durations import milliseconds
 from devices.errors import ConfigError
 
-_MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SIZE = re.compile(rf"\s*(\d+(?:\.\d+)?)\s*({'|'.join(_BYTES)})\s*")
 
@@ -33,21 +32,10 @@ def parse_size(text: str) -> int:
     return round(float(match[1]) * _BYTES[match[2]])
 
 
-def format_duration(duration: int) -> str:
-    """The shortest exact form: 90000 -> `90s`, 3600000 -> `1h`."""
-    return _format(duration, _MILLISECONDS, zero="0s")
-
-
 def format_size(size: int) -> str:
     """The shortest exact form: 2147483648 -> `2GiB`."""
-    return _format(size, _BYTES, zero="0B")
-
-
-def _format(amount: int, units: dict[str, int], zero: str) -> str:
-    if amount == 0:
-        return zero
-    unit = max((name for name, factor in units.items() if amount % factor == 0), key=units.__getitem__)
-    return f"{amount // units[unit]}{unit}"
+    unit = max((name for name, factor in _BYTES.items() if size % factor == 0), key=_BYTES.__getitem__)
+    return f"{size // _BYTES[unit]}{unit}"
 
 
 def _duration(value: Any) -> Any:

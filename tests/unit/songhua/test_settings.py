@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from devices.errors import ConfigError
-from songhua.quantities import format_duration, format_size, parse_duration, parse_size
+from songhua.quantities import format_size, parse_duration, parse_size
 from songhua.settings import Settings, load, without_password
 
 
@@ -103,12 +103,7 @@ def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
         parse_size(text)
 
 
-@pytest.mark.parametrize("text", ["0s", "250ms", "90s", "10m", "36h", "7d"])
-def test_a_duration_is_written_as_it_was_read(text: str) -> None:
-    assert format_duration(parse_duration(text)) == text
-
-
-@pytest.mark.parametrize("text", ["0B", "100B", "1536KiB", "2GiB", "3TiB"])
+@pytest.mark.parametrize("text", ["100B", "1536KiB", "2GiB", "3TiB"])
 def test_a_size_is_written_as_it_was_read(text: str) -> None:
     assert format_size(parse_size(text)) == text
 
