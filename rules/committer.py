@@ -112,8 +112,9 @@ class Committer:
 
     def nudge(self) -> None:
         """Something may have been added to `pending`. Raises what ended the committer, if a defect did."""
-        if self._task is not None and self._task.done():
-            self._task.result()
+        for task in (self._task, self._saving):
+            if task is not None and task.done():
+                task.result()
         effects = self.pending
         moved = effects.sequence != self.cursor.sequence or effects.inputs
         if effects.urgent or (moved and time.monotonic() - self._committed_at >= _UNHURRIED):

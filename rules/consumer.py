@@ -22,7 +22,7 @@ from devices.errors import SonghuaError
 from devices.model import DecodedBatch, Milliseconds
 from rules.committer import DATABASE_ERRORS, Committer, Messenger
 from rules.effects import Cursor, Input, Outage, Place, Request, Tick
-from rules.gateways import GatewaySessions
+from rules.gateway_sessions import GatewaySessions
 from rules.model import Action, Alarm, Transition
 from rules.reconciliation import differences
 from rules.repository import CONSUMER, RulesRepository

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from devices.model import Milliseconds
-from rules.gateways import GatewayState
+from rules.gateway_sessions import GatewayRow
 from rules.model import Action, Transition
 from storage.snapshots import Snapshot
 
@@ -63,7 +63,7 @@ class Effects:
     tallies: dict[str, int] = field(default_factory=dict)
     transitions: list[Transition] = field(default_factory=list)
     inputs: list[Input] = field(default_factory=list)
-    gateways: dict[str, GatewayState] = field(default_factory=dict)
+    gateways: dict[str, GatewayRow] = field(default_factory=dict)
     snapshot: Snapshot | None = None
 
     @property

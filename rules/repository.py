@@ -18,7 +18,7 @@ from devices.model import Milliseconds
 from rules import actions
 from rules.documents import build_notification
 from rules.effects import Cursor, Effects, Input, Outage, Place, Request, Tick
-from rules.gateways import GatewayState
+from rules.gateway_sessions import GatewayRow
 from rules.model import ACTIVE, UNACKNOWLEDGED, Action, Alarm, State, Transition
 from rules.tables import alarms, engine_outages, engine_ticks, outbox, transitions
 from storage.tables import cursors, gateway_states
@@ -68,10 +68,10 @@ class RulesRepository:
             inputs += actions.applied_after(connection, place)
         return sorted(inputs, key=lambda item: (item.sequence, item.stamp))
 
-    def gateway_states(self) -> list[GatewayState]:
+    def gateway_states(self) -> list[GatewayRow]:
         """All rows."""
         with self._engine.connect() as connection:
-            return [GatewayState(**row) for row in connection.execute(select(gateway_states)).mappings()]
+            return [GatewayRow(**row) for row in connection.execute(select(gateway_states)).mappings()]
 
     def open_alarms(self) -> dict[str, Alarm]:
         """Alarms whose episode has not ended, as committed."""
