@@ -1,7 +1,8 @@
 """Credentials: tokens for programs, one-time login codes and sessions for people (ADR 11).
 
-Receives an engine, gives secrets once and never again: only their SHA-256 is stored. Plain blocking functions, one short
-transaction each, used by the routes (in worker threads) and by the command line. Wrong arguments raise `ConfigError`.
+Receives an engine, gives secrets once and never again: only their SHA-256 is stored. Plain blocking functions, one
+short transaction each, used by the routes (in worker threads) and by the command line. Wrong arguments raise
+`ConfigError`.
 """
 
 import hashlib
@@ -13,7 +14,8 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from sqlalchemy import Engine, and_, delete, insert, or_, select, update
-from sqlalchemy.engine import Row
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.exc import IntegrityError
 
 from api.audit import AuditedAction, record
 from api.clock import wall_clock
@@ -84,22 +86,19 @@ def create_token(
     actor: str = _COMMAND_LINE,
     now: Milliseconds | None = None,
 ) -> str:
-    """A new token (`shg_` and 43 characters). Two living tokens never share a name, so that the audit trail is clear."""
+    """A new token (`shg_` and 43 characters). Living tokens never share a name: a name in the trail is one token."""
     now = wall_clock() if now is None else now
     holder = _holder(name, role, districts)
     secret = f"shg_{secrets.token_urlsafe(32)}"
     token = secrets.token_hex(4)
-    with engine.begin() as connection:
-        living = and_(tokens.c.name == name, tokens.c.revoked_at.is_(None))
-        if connection.scalar(select(tokens.c.id).where(living)):
-            raise ConfigError(f"token {name!r} exists; revoke it first or choose another name")
-        connection.execute(
-            insert(tokens).values(
-                id=token, hash=fingerprint(secret), created_at=now, expires_at=expires_at, revoked_at=None, **holder
-            )
-        )
-        detail = holder | {"expires_at": expires_at}
-        record(connection, AuditedAction.token_create, at=now, actor=actor, subject=token, detail=detail)
+    detail = holder | {"expires_at": expires_at}
+    row = detail | {"id": token, "hash": fingerprint(secret), "created_at": now}
+    try:
+        with engine.begin() as connection:
+            connection.execute(insert(tokens).values(row))
+            record(connection, AuditedAction.token_create, at=now, actor=actor, subject=token, detail=detail)
+    except IntegrityError as error:
+        raise ConfigError(f"token {name!r} exists; revoke it first or choose another name") from error
     return secret
 
 
@@ -107,9 +106,9 @@ def list_tokens(engine: Engine) -> list[TokenRecord]:
     """All tokens, the revoked ones included, oldest first."""
     columns = [tokens.c[name] for name in TokenRecord.__dataclass_fields__]
     with engine.connect() as connection:
-        rows = connection.execute(select(*columns).order_by(tokens.c.created_at, tokens.c.id)).all()
+        rows = connection.execute(select(*columns).order_by(tokens.c.created_at, tokens.c.id)).mappings().all()
     return [
-        TokenRecord(**{**row._mapping, "role": Role(row.role), "districts": _districts(row.districts)}) for row in rows
+        TokenRecord(**{**row, "role": Role(row["role"]), "districts": _districts(row["districts"])}) for row in rows
     ]
 
 
@@ -118,7 +117,7 @@ def revoke_token(
 ) -> int:
     """Revoke the living token of this name or id, its sessions, and sessions that login codes of this name opened.
 
-    Returns how many credentials ended. It takes effect everywhere within 5 s. Raises `ConfigError` if there is nothing to revoke.
+    Returns how many credentials ended. It takes effect everywhere within 5 s. Raises `ConfigError` where nothing lives.
     """
     now = wall_clock() if now is None else now
     with engine.begin() as connection:
@@ -147,8 +146,10 @@ def create_login_code(
     actor: str = _COMMAND_LINE,
     now: Milliseconds | None = None,
 ) -> str:
-    """A code that opens one session within `lifetime` ms. Put it into the fragment of a link (`/login#code=...`): fragments
-    reach neither logs nor Referer headers."""
+    """A code that opens one session within `lifetime` ms.
+
+    Put it into the fragment of a link (`/login#code=...`): fragments reach neither logs nor Referer headers.
+    """
     now = wall_clock() if now is None else now
     holder = _holder(name, role, districts)
     code = secrets.token_urlsafe(32)
@@ -167,35 +168,39 @@ def open_session(
     with engine.begin() as connection:
         connection.execute(delete(sessions).where(sessions.c.expires_at < now - _KEPT_AFTER_EXPIRY))
         connection.execute(delete(login_codes).where(login_codes.c.expires_at < now - _KEPT_AFTER_EXPIRY))
-        holder: Row[Any] | None = None
+        holder: RowMapping | None = None
         if code is not None:
             mine = login_codes.c.hash == fingerprint(code)
             fresh = and_(mine, login_codes.c.used_at.is_(None), login_codes.c.expires_at > now)
             if connection.execute(update(login_codes).where(fresh).values(used_at=now)).rowcount == 1:
                 columns = (login_codes.c.name, login_codes.c.role, login_codes.c.districts)
-                holder = connection.execute(select(*columns).where(mine)).one()
+                holder = connection.execute(select(*columns).where(mine)).mappings().one()
         elif token is not None:
-            holder = connection.execute(select(tokens).where(_living_token(fingerprint(token), now))).one_or_none()
+            holder = (
+                connection.execute(select(tokens).where(_living_token(fingerprint(token), now)))
+                .mappings()
+                .one_or_none()
+            )
         if holder is None:
             detail = {"with": "code" if code is not None else "token"}
             record(connection, AuditedAction.login, at=now, actor="", address=address, outcome="refused", detail=detail)
             return None
         secret = secrets.token_urlsafe(32)
         expires_at = now + SESSION_LIFETIME
-        if token is not None and holder.expires_at is not None:
-            expires_at = min(expires_at, holder.expires_at)
+        if token is not None and holder["expires_at"] is not None:
+            expires_at = min(expires_at, holder["expires_at"])
         connection.execute(
             insert(sessions).values(
                 hash=fingerprint(secret),
-                token=holder.id if token is not None else None,
-                name=holder.name,
-                role=holder.role,
-                districts=holder.districts,
+                token=holder["id"] if token is not None else None,
+                name=holder["name"],
+                role=holder["role"],
+                districts=holder["districts"],
                 created_at=now,
                 expires_at=expires_at,
             )
         )
-        record(connection, AuditedAction.login, at=now, actor=holder.name, address=address)
+        record(connection, AuditedAction.login, at=now, actor=holder["name"], address=address)
     return secret, _principal(holder, expires_at, fingerprint(secret), "session")
 
 
@@ -210,13 +215,15 @@ def identify(engine: Engine, credential: str, kind: Literal["token", "session"],
     """The holder of the secret with this hash, None if it is unknown, expired, ended or revoked."""
     with engine.connect() as connection:
         if kind == "token":
-            row = connection.execute(select(tokens).where(_living_token(credential, now))).one_or_none()
+            row = connection.execute(select(tokens).where(_living_token(credential, now))).mappings().one_or_none()
         else:
             parent = or_(sessions.c.token.is_(None), and_(tokens.c.revoked_at.is_(None), tokens.c.id.is_not(None)))
             living = and_(sessions.c.hash == credential, sessions.c.ended_at.is_(None), sessions.c.expires_at > now)
             joined = sessions.outerjoin(tokens, sessions.c.token == tokens.c.id)
-            row = connection.execute(select(sessions).select_from(joined).where(living, parent)).one_or_none()
-    return None if row is None else _principal(row, row.expires_at, credential, kind)
+            row = (
+                connection.execute(select(sessions).select_from(joined).where(living, parent)).mappings().one_or_none()
+            )
+    return None if row is None else _principal(row, row["expires_at"], credential, kind)
 
 
 def _living_token(credential: str, now: Milliseconds) -> Any:
@@ -225,9 +232,9 @@ def _living_token(credential: str, now: Milliseconds) -> Any:
 
 
 def _principal(
-    row: Row[Any], expires_at: Milliseconds | None, credential: str, kind: Literal["token", "session"]
+    row: RowMapping, expires_at: Milliseconds | None, credential: str, kind: Literal["token", "session"]
 ) -> Principal:
-    return Principal(row.name, Role(row.role), _districts(row.districts), expires_at, credential, kind)
+    return Principal(row["name"], Role(row["role"]), _districts(row["districts"]), expires_at, credential, kind)
 
 
 def _districts(stored: Sequence[str] | None) -> frozenset[str] | None:

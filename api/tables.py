@@ -4,9 +4,11 @@ No secret is stored: `hash` is the SHA-256 (hex) of a random secret of 256 bits,
 `districts` is a JSON list of GB/T 2260 codes, or null for the whole city. Times are ms since the epoch, UTC.
 """
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, text
 
 from storage.metadata import metadata
+
+_LIVING = text("revoked_at IS NULL")
 
 tokens = Table(
     "tokens",
@@ -19,7 +21,7 @@ tokens = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),  # null: until revoked
     Column("revoked_at", BigInteger),
-    Index("ix_tokens_name", "name"),
+    Index("uq_tokens_living_name", "name", unique=True, sqlite_where=_LIVING, postgresql_where=_LIVING),
 )
 
 # Short-lived and single use: `used_at` is set by the update that redeems the code.

@@ -1,0 +1,66 @@
+"""Serves the application over HTTP until told to stop: open streams are ended first, so that stopping takes no time.
+
+uvicorn ends its lifespan only after the last response, and a stream's response lasts ten minutes; hence the order here.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.service import Service
+from devices.errors import ConfigError, SonghuaError
+
+_STOP_S = 2
+_IDLE_S = 65
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its signal handlers (the process has its own)."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises `ConfigError` where the address is taken or not ours."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port") from error
+
+
+async def serve(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Serve on `listener` until `stop` is set. Raises what kept the application from starting."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_keep_alive=_IDLE_S,
+        timeout_graceful_shutdown=_STOP_S,
+        backlog=1024,
+    )
+    server = _Server(config)
+
+    async def wait_for_stop() -> None:
+        await stop.wait()
+        service: Service = app.state.service
+        service.feed.end_watchers()
+        server.should_exit = True
+
+    waiting = asyncio.create_task(wait_for_stop())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        waiting.cancel()
+        listener.close()
+    if not server.started:
+        failure: Exception | None = app.state.startup_failure
+        raise failure or SonghuaError("the API did not start")
