@@ -9,7 +9,7 @@ import sys
 import typer
 
 from devices.errors import ConfigError, TransientError
-from songhua.commands import inspection, processes
+from songhua.commands import inspection, processes, tokens, traffic
 from songhua.exit_codes import CONFIG, FAILED
 
 app = typer.Typer(
@@ -23,8 +23,10 @@ app.command()(processes.up)
 app.command()(processes.ingest)
 app.command()(processes.api)
 app.command()(processes.broker)
+app.command()(traffic.simulate)
 app.command()(inspection.status)
 app.add_typer(inspection.quarantine, name="quarantine")
+app.add_typer(tokens.app, name="token")
 
 
 def main() -> None:

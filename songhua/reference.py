@@ -20,6 +20,7 @@ from songhua import exit_codes
 from songhua.quantities import format_size
 from songhua.settings import Settings, variable
 
+_FORMS: dict[object, str] = {int: "number", str: "text", Path: "path", SecretStr: "secret"}
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
 
@@ -31,7 +32,7 @@ def settings_page() -> str:
     ]
     return _page(
         "Settings",
-        "Environment variables, read once at start. A wrong value, or a variable with our prefix that is not listed here, "
+        "Environment variables, read once at start. A wrong value, or a variable with our prefix that is not listed, "
         "stops the start with one line and exit code 2.",
         _table(("Variable", "Form", "Default", "Meaning"), rows),
     )
@@ -46,7 +47,7 @@ def metrics_page() -> str:
     ]
     return _page(
         "Metrics",
-        "`GET /metrics` answers in Prometheus' text format, to a token or to this machine. Counters survive restarts.",
+        "`GET /metrics` answers in Prometheus' format, to a token or to this machine. Counters survive restarts.",
         _table(("Name", "Type", "Labels", "Meaning", "含义"), rows),
     )
 
@@ -101,9 +102,14 @@ def rules_page() -> str:
 
 def routes_page() -> str:
     """Every route of the API with who may call it."""
-    from api.app import describe_routes
+    from api.app import describable_app
+    from api.openapi import describe
 
-    rows = [(route.method, f"`{route.path}`", route.policy, route.summary) for route in describe_routes()]
+    rows = [
+        (method.upper(), f"`{path}`", str(operation["x-role"] or "everybody"), operation.get("description", ""))
+        for path, operations in describe(describable_app())["paths"].items()
+        for method, operation in operations.items()
+    ]
     return _page(
         "Routes",
         "The HTTP API. `/openapi.json` has the schemas. Roles include the ones before them: viewer, operator, admin.",
@@ -173,7 +179,7 @@ def _form(field: FieldInfo) -> str:
         return {"duration": "duration, `90s`", "size": "size, `2GiB`"}[quantity]
     if choices := get_args(field.annotation):
         return " or ".join(f"`{choice}`" for choice in choices)
-    return {int: "number", str: "text", Path: "path", SecretStr: "secret"}.get(field.annotation or str, "text")
+    return _FORMS[field.annotation]
 
 
 def _default(field: FieldInfo) -> str:

@@ -15,10 +15,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
 
-from api.credentials import CODE_LIFETIME, create_login_code
+from api.credentials import CODE_LIFETIME
 from devices.errors import TransientError
 from devices.model import Milliseconds
-from songhua import broker, exit_codes, preflight, status
+from songhua import broker, console, exit_codes, preflight, status
 from songhua.outlook import Observer
 from songhua.settings import Settings, variable
 from songhua.supervisor import ChildSpec, Supervisor
@@ -26,7 +26,7 @@ from songhua.terminal import Terminal, open_terminal
 from storage.metadata import open_engine
 
 _LOOK_EVERY = 1.0  # s
-_USER = "admin"
+_USER = _ROLE = "admin"
 
 
 def run(settings: Settings, *, demo: bool, exit_after: Milliseconds | None) -> int:
@@ -46,8 +46,8 @@ class _City:
     """The processes, their terminal and the database they report to, for the time of one `songhua up`."""
 
     def __init__(self, settings: Settings, demo: bool) -> None:
-        host = "127.0.0.1" if settings.api_host in ("0.0.0.0", "::") else settings.api_host
-        self._base = f"http://{host}:{settings.api_port}"
+        self._settings = settings
+        self._address = console.address(settings)
         self._engine = open_engine(settings.relational_url)
         self._terminal: Terminal = open_terminal(settings.language)
         self._supervisor = Supervisor(self._specs(settings, demo), environment(settings), self._say)
@@ -88,17 +88,17 @@ class _City:
     async def _start(self) -> None:
         began = time.monotonic()
         await self._supervisor.start()
-        code = await asyncio.to_thread(create_login_code, self._engine, _USER, "admin")
-        self._link = (f"{self._base}/login#code={code}", time.monotonic() + CODE_LIFETIME / 1000)
+        link = await asyncio.to_thread(console.login_link, self._settings, self._engine, _USER, _ROLE)
+        self._link = (link, time.monotonic() + CODE_LIFETIME / 1000)
         self._say("songhua", f"running after {time.monotonic() - began:.1f} s; open the console, valid once:")
-        self._say("songhua", self._link[0])
+        self._say("songhua", link)
 
     async def _look(self) -> None:
         states = {child.spec.name: child.state for child in self._supervisor.children.values()}
         link, valid_until = self._link
-        console = link if time.monotonic() < valid_until else self._base
+        shown = link if time.monotonic() < valid_until else self._address
         try:
-            outlook = await asyncio.to_thread(self._observer.look, states, console)
+            outlook = await asyncio.to_thread(self._observer.look, states, shown)
         except TransientError as error:
             self._say("songhua", str(error))
             return
@@ -130,7 +130,7 @@ class _City:
         if not settings.broker_url:
             specs.append(ChildSpec("broker", _command("broker"), _accepts(broker.HOST, settings.broker_port)))
             first = ("broker",)
-        specs.append(ChildSpec("api", _command("api"), _answers(f"{self._base}/healthz"), first))
+        specs.append(ChildSpec("api", _command("api"), _answers(f"{self._address}/healthz"), first))
         specs.append(ChildSpec("ingest", _command("ingest"), self._reports("ingest"), first))
         if demo:
             specs.append(ChildSpec("simulator", _command("simulator"), self._reports("simulator"), ("ingest",)))

@@ -8,7 +8,8 @@ import typer
 from songhua.quantities import parse_duration
 
 
-def _duration(text: str) -> int:
+def duration(text: str) -> int:
+    """An option such as `90s`, in ms."""
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -32,7 +33,7 @@ ExitAfter: TypeAlias = Annotated[
     typer.Option(
         "--exit-after",
         metavar="60s",
-        parser=_duration,
+        parser=duration,
         help="Stop after this time; exit code 1 if anything was unhealthy at the end.",
         show_default=False,
     ),

@@ -1,0 +1,77 @@
+"""Sending data: `songhua simulate` (a city of any size at any rate) and `songhua replay` (a recording)."""
+
+import asyncio
+import signal
+import sys
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from songhua.commands.options import Broker, Register, Var, duration
+from songhua.settings import Settings, load
+
+
+def simulate(
+    devices: Annotated[int, typer.Option(min=1, help="How many devices.")] = 1_000,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Readings per second over all devices; 0 = as fast as it goes.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed is the same city.")] = 1,
+    for_: Annotated[
+        int | None, typer.Option("--for", metavar="60s", parser=duration, help="How long. Default: until Ctrl-C.")
+    ] = None,
+    broker: Broker = None,
+    register: Register = None,
+    var: Var = None,
+) -> None:
+    """Publish a simulated city's readings to a broker, at any rate."""
+    from simulators.city import build_city
+    from simulators.load import run_load
+
+    settings = load(var=var)
+    if _registry_wanted(settings, register):
+        from songhua.database import open_existing
+        from songhua.simulator_process import register as register_city
+        from storage.registry import Registry
+
+        register_city(Registry(open_existing(settings)), build_city(seed, devices))
+
+    async def run() -> int:
+        stop = _stop_on_signal()
+        lasting = None if for_ is None else timedelta(milliseconds=for_)
+        report = await run_load(devices, rate, seed, _broker_url(settings, broker), duration=lasting, stop=stop)
+        print(
+            f"{report.acknowledged:,} readings acknowledged in {report.seconds:,.1f} s ({report.rate:,.0f}/s), "
+            f"{report.refused:,} refused, {report.unheard:,} unheard, {report.unacknowledged:,} unacknowledged"
+        )
+        return int(report.acknowledged < report.made)
+
+    sys.exit(asyncio.run(run()))
+
+
+def _stop_on_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _broker_url(settings: Settings, given: str | None) -> str:
+    from songhua.broker import url
+
+    return given or url(settings)
+
+
+def _registry_wanted(settings: Settings, register: bool | None) -> bool:
+    """As asked; unasked, where there is a city to register in."""
+    from devices.errors import ConfigError
+    from songhua.database import open_existing
+
+    if register is not None:
+        return register
+    try:
+        open_existing(settings)
+    except ConfigError:
+        return False
+    return True

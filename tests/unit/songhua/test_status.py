@@ -1,0 +1,143 @@
+"""The status document and the quarantine as the command line reads them."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, insert, select
+
+from devices.errors import ConfigError, TransientError
+from songhua import heartbeat, migrations, quarantine, status
+from songhua.database import open_existing
+from songhua.settings import load
+from storage.metadata import open_engine
+from storage.tables import process_status, verdicts
+
+NOW = 1_767_225_600_000
+COUNTERS = {"received": 12, "stored": 10, "quarantined": 2, "lost": 0}
+INGEST: dict[str, Any] = COUNTERS | {"health": {"state": "ok", "reasons": []}}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    engine = open_engine(f"sqlite:///{tmp_path / 'songhua.db'}")
+    migrations.upgrade(engine)
+    return engine
+
+
+def report(engine: Engine, process: str, at: int, document: dict[str, Any]) -> None:
+    with engine.begin() as connection:
+        connection.execute(insert(process_status).values(process=process, at=at, document=document))
+
+
+def test_a_fresh_row_is_shown_as_it_is(engine: Engine) -> None:
+    report(engine, "ingest", NOW - 4_000, INGEST)
+    document = status.read(engine, NOW)
+    assert {name: document[name] for name in COUNTERS} == COUNTERS
+    assert document["health"] == {"state": "ok", "reasons": []}
+
+
+def test_an_old_row_means_that_nobody_answers(engine: Engine) -> None:
+    report(engine, "ingest", NOW - 6_000, INGEST)
+    report(engine, "api", NOW, {})
+    health = status.read(engine, NOW)["health"]
+    assert health["state"] == "degraded"
+    assert len(health["reasons"]) == 1
+    assert {"code", "zh", "en"} <= set(health["reasons"][0])
+    assert "ingest" in health["reasons"][0]["en"] and "ingest" in health["reasons"][0]["zh"]
+
+
+def test_down_stays_down_when_somebody_is_silent_too(engine: Engine) -> None:
+    report(engine, "ingest", NOW - 6_000, INGEST | {"health": {"state": "down", "reasons": [{"code": "disk"}]}})
+    health = status.read(engine, NOW)["health"]
+    assert health["state"] == "down"
+    codes = [reason["code"] for reason in health["reasons"]]
+    assert codes[0] == "disk" and len(codes) == 2
+
+
+def test_without_ingest_the_service_is_not_well(engine: Engine) -> None:
+    assert status.read(engine, NOW)["health"]["state"] != "ok"
+
+
+def test_a_database_without_tables_is_a_transient_error(tmp_path: Path) -> None:
+    with pytest.raises(TransientError):
+        status.read(open_engine(f"sqlite:///{tmp_path / 'empty.db'}"), NOW)
+
+
+async def test_a_process_renews_its_row_and_removes_it_when_it_stops(engine: Engine) -> None:
+    stop = asyncio.Event()
+    beating = asyncio.create_task(heartbeat.beat(engine, "api", lambda: {"streams": 3}, stop))
+    while (at := await asyncio.to_thread(status.reported_at, engine, "api")) is None:
+        await asyncio.sleep(0.01)
+    while await asyncio.to_thread(status.reported_at, engine, "api") == at:
+        await asyncio.sleep(0.05)
+    stop.set()
+    await beating
+    with engine.connect() as connection:
+        assert connection.execute(select(process_status)).all() == []
+
+
+async def test_a_database_that_is_away_does_not_end_the_heartbeat(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'later.db'}")
+    stop = asyncio.Event()
+    beating = asyncio.create_task(heartbeat.beat(engine, "api", dict, stop))
+    await asyncio.sleep(0.05)
+    await asyncio.to_thread(migrations.upgrade, engine)
+    while await asyncio.to_thread(status.reported_at, engine, "api") is None:
+        await asyncio.sleep(0.05)
+    stop.set()
+    await beating
+
+
+def quarantined(engine: Engine, sequence: int, **changes: Any) -> None:
+    row = {
+        "partition": 0,
+        "sequence": sequence,
+        "element": 0,
+        "outcome": "quarantined",
+        "reason": "malformed",
+        "detail": "not JSON",
+        "source": "native",
+        "topic": "songhua/v1/230102/gw/d/up",
+        "payload": b"{",
+        "device": None,
+        "profile_revision": "",
+        "received_at": NOW + sequence,
+        "discarded": False,
+    }
+    with engine.begin() as connection:
+        connection.execute(insert(verdicts).values(**(row | changes)))
+
+
+def test_the_quarantine_is_listed_newest_first_and_filtered(engine: Engine) -> None:
+    quarantined(engine, 1)
+    quarantined(engine, 2, reason="unknown_device", device="wm-1")
+    quarantined(engine, 3, outcome="conflict")
+    listed = quarantine.newest(engine, reason=None, device=None, limit=10)
+    assert [verdict.key for verdict in listed] == ["0/2/0", "0/1/0"]
+    assert [v.key for v in quarantine.newest(engine, reason="malformed", device=None, limit=10)] == ["0/1/0"]
+    assert [v.key for v in quarantine.newest(engine, reason=None, device="wm-1", limit=10)] == ["0/2/0"]
+    assert len(quarantine.newest(engine, reason=None, device=None, limit=1)) == 1
+
+
+def test_a_payload_is_text_where_it_can_be_and_hexadecimal_elsewhere(engine: Engine) -> None:
+    quarantined(engine, 1, payload="水".encode())
+    quarantined(engine, 2, payload=b"\xff\x00")
+    text, binary = quarantine.find(engine, "0/1/0"), quarantine.find(engine, "0/2/0")
+    assert text is not None and text.as_json()["payload"] == "水"
+    assert binary is not None and binary.as_json()["payload_hex"] == "ff00"
+    assert json.dumps(binary.as_json())
+
+
+def test_a_key_that_is_none_is_refused_and_an_unknown_one_is_nothing(engine: Engine) -> None:
+    assert quarantine.find(engine, "0/99/0") is None
+    with pytest.raises(ConfigError, match="PARTITION/SEQUENCE/ELEMENT"):
+        quarantine.find(engine, "99")
+
+
+def test_looking_at_a_city_never_creates_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no city in"):
+        open_existing(load(var=tmp_path))
+    assert list(tmp_path.iterdir()) == []
