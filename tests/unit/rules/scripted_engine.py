@@ -59,19 +59,20 @@ class ScriptedEngine:
     def process(self, batch: DecodedBatch) -> list[Transition]:
         self.processed.append((batch.first, batch.last))
         found: list[Transition] = []
-        for reading in batch.readings:
-            assert isinstance(reading.values, Level)
-            self._fold("reading", reading.device.id, reading.time, reading.values.level)
-            level = reading.values.level or 0.0
-            self._state.waiting.pop(reading.device.id, None)
+        for item in sorted([*batch.readings, *batch.statuses], key=lambda item: item.sequence):
+            if isinstance(item, GatewayStatus):
+                self._fold("status", item.gateway, item.session, item.state)
+                continue
+            assert isinstance(item.values, Level)
+            self._fold("reading", item.device.id, item.time, item.values.level)
+            level = item.values.level or 0.0
+            self._state.waiting.pop(item.device.id, None)
             if level > HIGH:
-                found += self._raise(reading.device.id, reading.time, reading.received_at)
+                found += self._raise(item.device.id, item.time, item.received_at)
             elif level == HIGH:
-                self._state.waiting[reading.device.id] = reading.received_at
+                self._state.waiting[item.device.id] = item.received_at
             else:
-                found += self._return(reading.device.id, reading.time, reading.received_at)
-        for status in batch.statuses:
-            self._fold("status", status.gateway, status.session, status.state)
+                found += self._return(item.device.id, item.time, item.received_at)
         return found
 
     def tick(self, now: int) -> list[Transition]:
