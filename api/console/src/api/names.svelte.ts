@@ -1,0 +1,32 @@
+/** Names of districts, families and properties, loaded once per session; the code itself stands in until (and unless) they are there. */
+
+import { language } from "../text/language.svelte";
+import { requestDistricts, requestFamilies } from "./calls";
+import type { District, Family, Property } from "./model";
+
+class Names {
+  districts: District[] = $state.raw([]);
+  families: Family[] = $state.raw([]);
+
+  async load(): Promise<void> {
+    [this.districts, this.families] = await Promise.all([requestDistricts(), requestFamilies()]);
+  }
+
+  district(code: string): string {
+    return language.of(this.districts.find((district) => district.code === code)?.name) || code;
+  }
+
+  family(name: string): string {
+    return language.of(this.families.find((family) => family.family === name)?.label) || name;
+  }
+
+  property(family: string, name: string): Property | undefined {
+    return this.families.find((candidate) => candidate.family === family)?.properties.find((property) => property.name === name);
+  }
+
+  propertyLabel(family: string, name: string): string {
+    return language.of(this.property(family, name)) || name;
+  }
+}
+
+export const names = new Names();
