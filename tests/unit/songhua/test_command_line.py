@@ -1,0 +1,97 @@
+"""The command `songhua` as a person meets it: help, exit codes, one clear line."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
+
+
+def songhua(*arguments: str, var: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SONGHUA_")}
+    return subprocess.run(
+        [sys.executable, "-m", "songhua", *arguments],
+        cwd=ROOT,
+        env=clean | {"SONGHUA_VAR": str(var)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [["up"], ["ingest"], ["api"], ["status"], ["token", "list"], ["quarantine", "list"]]
+)
+def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path, command: list[str]) -> None:
+    result = songhua(*command, var=tmp_path, SONGHUA_API_PROT="1")
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "songhua: SONGHUA_API_PROT: there is no such setting; did you mean SONGHUA_API_PORT?"
+    ]
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        result = songhua("up", var=tmp_path, SONGHUA_API_PORT=str(port))
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert f"127.0.0.1:{port}" in result.stderr and f"process {os.getpid()}" in result.stderr
+
+
+def test_a_directory_that_cannot_be_written_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = songhua("up", var=tmp_path / "file" / "var")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1 and "SONGHUA_VAR" in result.stderr
+
+
+def test_status_without_a_city_says_how_to_start_one(tmp_path: Path) -> None:
+    result = songhua("status", var=tmp_path)
+    assert result.returncode == 2
+    assert "songhua up --demo" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_of_a_city_that_does_not_run_is_a_document_and_exit_code_1(tmp_path: Path) -> None:
+    from songhua import migrations
+    from storage.metadata import open_engine
+
+    migrations.upgrade(open_engine(f"sqlite:///{tmp_path / 'songhua.db'}"))
+    result = songhua("status", "--json", var=tmp_path)
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["health"]["state"] != "ok"
+
+
+def test_a_token_is_made_shown_once_listed_and_revoked(tmp_path: Path) -> None:
+    from songhua import migrations
+    from storage.metadata import open_engine
+
+    migrations.upgrade(open_engine(f"sqlite:///{tmp_path / 'songhua.db'}"))
+    made = songhua(
+        "token", "create", "board", "--role", "viewer", "--district", "230102", "--expires", "90d", var=tmp_path
+    )
+    assert made.returncode == 0 and made.stdout.startswith("shg_")
+    (listed,) = json.loads(songhua("token", "list", "--json", var=tmp_path).stdout)
+    assert listed["name"] == "board" and listed["districts"] == ["230102"] and listed["revoked_at"] is None
+    assert made.stdout.strip() not in json.dumps(listed)
+    assert songhua("token", "revoke", "board", var=tmp_path).returncode == 0
+    assert songhua("token", "revoke", "board", var=tmp_path).returncode == 2
+    assert songhua("token", "create", "board", "--role", "king", var=tmp_path).returncode == 2
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    text = songhua("--help", var=tmp_path).stdout
+    for command in ("up", "ingest", "api", "broker", "simulate", "status", "quarantine", "token"):
+        assert command in text
+
+
+def test_children_do_not_load_the_command_line() -> None:
+    source = "import sys, songhua.process; sys.exit(any(name in sys.modules for name in ('typer', 'fastapi')))"
+    assert subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=False).returncode == 0
