@@ -22,6 +22,7 @@ from api.metrics import RequestMetrics
 from api.middleware import BodyLimit, Observation
 from api.pages import ConsolePages
 from api.service import Service
+from api.status_document import read_status
 from api.throttle import FailureThrottle
 from devices.catalogue import Catalogue
 from devices.errors import SonghuaError, TransientError
@@ -51,7 +52,7 @@ def create_app(
     seconds.
     """
     authenticator = Authenticator(engine, clock)
-    feed = Feed(engine, authenticator, lambda districts: status.read_status(engine, clock(), districts))
+    feed = Feed(engine, authenticator, lambda districts: read_status(engine, clock(), districts))
     service = Service(
         engine=engine,
         store=store,

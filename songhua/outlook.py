@@ -60,15 +60,13 @@ class Observer:
         self._engine = engine
         self._seen: deque[tuple[Milliseconds, int]] = deque()
 
-    def look(self, processes: Mapping[str, str], console: str) -> Outlook:
-        """The present outlook; raises `TransientError` where the database does not answer."""
-        now = time.time_ns() // 1_000_000
+    def look(self, processes: Mapping[str, str], console: str, now: Milliseconds | None = None) -> Outlook:
+        """The outlook at `now` (default: the wall clock); raises `TransientError` if the database does not answer."""
+        now = time.time_ns() // 1_000_000 if now is None else now
         document = status.read(self._engine, now)
         return Outlook(now, document, self._rate(now, document["received"]), self._newest(), dict(processes), console)
 
-    def _rate(self, now: Milliseconds, received: int | None) -> float | None:
-        if received is None:
-            return None
+    def _rate(self, now: Milliseconds, received: int) -> float | None:
         self._seen.append((now, received))
         while len(self._seen) > 2 and self._seen[1][0] <= now - _RATE_OVER:
             self._seen.popleft()

@@ -76,23 +76,17 @@ def test_plain_lines_come_every_few_seconds_and_messages_at_once(capsys: pytest.
     assert lines[-1] == "ingest: was ended by SIGKILL"
 
 
-def test_the_observer_sees_rates_and_only_active_alarms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_observer_sees_rates_and_only_active_alarms(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'songhua.db'}")
     migrations.upgrade(engine)
     with engine.begin() as connection:
         for number, state in enumerate(("UNACK", "ACKED", "RTNUN", "NORM")):
             connection.execute(insert(alarms).values(alarm_row(f"alarm-{number}", state, raised_at=number)))
     observer = Observer(engine)
-    clock = iter([10_000_000_000, 12_000_000_000])
-    monkeypatch.setattr("songhua.outlook.time.time_ns", lambda: next(clock))
-    heartbeat_document = {"received": 100, "health": {"state": "ok", "reasons": []}}
-    with monkeypatch.context() as patch:
-        patch.setattr("songhua.heartbeat.time.time_ns", lambda: 10_000_000_000)
-        heartbeat.publish(engine, "ingest", heartbeat_document)
-        first = observer.look({}, "")
-        patch.setattr("songhua.heartbeat.time.time_ns", lambda: 12_000_000_000)
-        heartbeat.publish(engine, "ingest", heartbeat_document | {"received": 180})
-    second = observer.look({"ingest": "running"}, "http://x")
+    heartbeat.publish(engine, "ingest", {"received": 100, "health": {"state": "ok", "reasons": []}})
+    first = observer.look({}, "", now=10_000)
+    heartbeat.publish(engine, "ingest", {"received": 180, "health": {"state": "ok", "reasons": []}})
+    second = observer.look({"ingest": "running"}, "http://x", now=12_000)
     assert first.rate is None and second.rate == 40.0
     assert [line.subject for line in second.newest] == ["alarm-1", "alarm-0"]
     assert second.console == "http://x" and second.processes == {"ingest": "running"}

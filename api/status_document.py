@@ -1,0 +1,68 @@
+"""The status document, put together from what every process says of itself in `process_status`.
+
+The counters are those of ingest; what a silent process cannot say is added here: a row older than 5 s means that
+nobody answers there. A process that stops in good order removes its row. Read by the routes, by `songhua status` and
+by the terminal of `songhua up`; no web framework is needed for it.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Table, func, select, true
+from sqlalchemy.engine import Connection
+
+from devices.model import Milliseconds
+from rules.model import ACTIVE, UNACKNOWLEDGED
+from rules.tables import alarms
+from storage.tables import devices, gateway_states, gateways, process_status
+
+SILENT_AFTER: Milliseconds = 5_000
+TRAFFIC = ("received", "journalled", "stored", "late", "duplicate", "quarantined", "control", "pending", "lost")
+LAGS = ("store_lag_s", "rules_lag_s")
+ENTITIES = ("alarms_active", "alarms_unacknowledged", "devices", "gateways_online")
+
+
+def read_status(engine: Engine, now: Milliseconds, districts: frozenset[str] | None = None) -> dict[str, Any]:
+    """The status document at `now`; `districts` limits what is counted. Blocking, one connection."""
+    with engine.connect() as connection:
+        rows = connection.execute(select(process_status).order_by(process_status.c.process)).all()
+        documents = {row.process: row.document for row in rows}
+        silent = [row.process for row in rows if now - row.at > SILENT_AFTER]
+        if "ingest" not in documents:
+            silent.insert(0, "ingest")
+        ingest = documents.get("ingest", {})
+        counted = ingest if "ingest" not in silent and districts is None else _count(connection, districts)
+    health = ingest.get("health", {"state": "ok", "reasons": []})
+    if silent:
+        state = "down" if health["state"] == "down" else "degraded"
+        health = {"state": state, "reasons": [*health["reasons"], *map(_not_answering, silent)]}
+    return {
+        **{name: ingest.get(name) or 0 for name in TRAFFIC},
+        "quarantined_by_reason": ingest.get("quarantined_by_reason") or {},
+        **{name: ingest.get(name) for name in LAGS},
+        **{name: counted.get(name) or 0 for name in ENTITIES},
+        "health": health,
+    }
+
+
+def _not_answering(process: str) -> dict[str, str]:
+    return {
+        "code": f"{process}_not_answering",
+        "zh": f"{process} 进程没有响应",
+        "en": f"the {process} process does not answer",
+    }
+
+
+def _count(connection: Connection, districts: frozenset[str] | None) -> dict[str, int]:
+    """What the ingest row says otherwise, counted in the tables: for some districts, or when that row is stale."""
+
+    def rows(table: Table, condition: ColumnElement[bool]) -> int:
+        seen = true() if districts is None else table.c.district.in_(sorted(districts))
+        return connection.scalar(select(func.count()).select_from(table).where(condition, seen)) or 0
+
+    online = select(gateway_states.c.gateway).where(gateway_states.c.state == "online")
+    return {
+        "alarms_active": rows(alarms, alarms.c.state.in_(ACTIVE)),
+        "alarms_unacknowledged": rows(alarms, alarms.c.state.in_(UNACKNOWLEDGED)),
+        "devices": rows(devices, true()),
+        "gateways_online": rows(gateways, gateways.c.id.in_(online)),
+    }
