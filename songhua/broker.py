@@ -59,8 +59,9 @@ def serve(settings: Settings) -> None:
     configuration = folder / "rumqttd.toml"
     text = _CONFIGURATION.format(host=HOST, port=settings.broker_port, user=_USER, password=_password(folder))
     _write_private(configuration, text)
-    # rumqttd reports every packet as an error record.
-    logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
+    # rumqttd reports every packet, some as an error.
+    for source in ("rumqttd", "tracing"):
+        logging.getLogger(source).setLevel(logging.CRITICAL)
     # The broker runs in Rust and never returns to Python's signal handlers.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)

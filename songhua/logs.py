@@ -75,7 +75,10 @@ def _terminal_handler(supervised: bool) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING if supervised else logging.INFO)
     renderer = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
+        colors=sys.stderr.isatty(),
+        exception_formatter=structlog.dev.plain_traceback,
+        pad_event_to=0,
+        timestamp_key="time",
     )
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
