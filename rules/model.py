@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from devices.errors import SonghuaError
 from devices.model import Milliseconds
 
 Priority = Literal["critical", "high", "medium", "low"]
@@ -27,6 +28,10 @@ class State(StrEnum):
     SHLVD = "SHLVD"  # shelved by a person, with an end and a reason
     DSUPR = "DSUPR"  # suppressed by design (its gateway is down)
     OOSRV = "OOSRV"  # out of service
+
+
+class SnapshotMismatch(SonghuaError):
+    """Bytes that this version of the engine does not read; it is unchanged, and the caller replays from what is kept."""
 
 
 ACTIVE = frozenset({State.UNACK, State.ACKED, State.SHLVD, State.DSUPR})  # the condition (as far as known) still holds

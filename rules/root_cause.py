@@ -1,0 +1,105 @@
+"""Gateways: their connection state from status messages and wills, and the one alarm that stands for everything behind a dead one.
+
+A will is written at CONNECT and may arrive after the gateway has come back: the will of an earlier session is ignored. The episode of a
+gateway's alarm is its session. While every gateway that recently heard a device is down, the device's non-critical alarms are suppressed
+by design (ISA-18.2 DSUPR). Owns the state of each gateway; raises nothing.
+"""
+
+from hashlib import blake2b
+
+import msgspec
+
+from devices.model import GatewayStatus, Milliseconds
+from rules.model import alarm_id
+from rules.subjects import NEVER, DeviceSubject
+
+_OLD_SESSIONS = 8
+RECENT = 3  # a gateway heard a device recently within this many learnt intervals
+
+
+class GatewayState(msgspec.Struct):
+    """`since` is the receive time of the last change, `drops` how often this session went offline, `back` when it came back (running
+    clock); `due` is the processing time at which being offline becomes an alarm."""
+
+    id: str
+    district: str
+    session: str = ""
+    online: bool = True
+    since: Milliseconds = 0
+    drops: int = 0
+    back: Milliseconds = -1
+    due: Milliseconds = NEVER
+    raised: bool = False
+    old: list[str] = []
+
+
+class Gateways:
+    """State of every gateway that ever published its status. `rule` is the rule's name, None where no pack asks for gateways."""
+
+    def __init__(self, rule: str | None, on_delay: Milliseconds) -> None:
+        self.rule = rule
+        self._on_delay = on_delay
+        self.states: dict[str, GatewayState] = {}
+        self.down: set[str] = set()
+        self.waiting: set[str] = set()
+
+    def take(self, status: GatewayStatus) -> GatewayState | None:
+        """The gateway whose state changed by this message, None where it says nothing new."""
+        state = self.states.get(status.gateway)
+        if state is None:
+            state = self.states[status.gateway] = GatewayState(status.gateway, status.district, status.session)
+            if status.state == "online":
+                state.since = status.received_at
+                return None
+        elif status.session != state.session:
+            if status.session in state.old:
+                return None
+            state.old = [*state.old, state.session][-_OLD_SESSIONS:]
+            state.session, state.drops = status.session, 0
+        online = status.state == "online"
+        if online == state.online:
+            return None
+        state.online, state.since = online, status.received_at
+        if online:
+            self.down.discard(state.id)
+            self.waiting.discard(state.id)
+            state.due = NEVER
+        else:
+            state.drops += 1
+            state.due = status.received_at + self._on_delay
+            self.down.add(state.id)
+            self.waiting.add(state.id)
+        return state
+
+    def ripe(self, clock: Milliseconds) -> list[GatewayState]:
+        """Gateways that have been offline for on_delay and not yet raised, in order of name; each is given once."""
+        ripe = sorted(identity for identity in self.waiting if self.states[identity].due <= clock)
+        self.waiting.difference_update(ripe)
+        return [self.states[identity] for identity in ripe]
+
+    @staticmethod
+    def episode(state: GatewayState) -> int:
+        """Names the episode of a gateway's alarm: its session, and which drop of it."""
+        digest = blake2b(f"{state.session}\x1f{state.drops}".encode(), digest_size=7).digest()
+        return int.from_bytes(digest, "big")
+
+    def suppressor(self, subject: DeviceSubject) -> str | None:
+        """The alarm that hides the alarms of this device: None unless every gateway that recently heard it is down."""
+        if not self.down or self.rule is None or subject.gateway not in self.down:
+            return None
+        if subject.others:
+            horizon = subject.awake - RECENT * subject.learnt
+            if any(heard >= horizon and gateway not in self.down for gateway, heard in subject.others.items()):
+                return None
+        return alarm_id(self.rule, "gateway", subject.gateway, self.episode(self.states[subject.gateway]))
+
+    def graced(self, subject: DeviceSubject) -> Milliseconds:
+        """Running clock until which a device may stay quiet because its gateway has just come back (-1: no grace)."""
+        state = self.states.get(subject.gateway)
+        return state.back + subject.learnt if state is not None and state.back >= 0 else -1
+
+    def restore(self, states: list[GatewayState]) -> None:
+        """Take over the states of a snapshot."""
+        self.states = {state.id: state for state in states}
+        self.down = {state.id for state in states if not state.online}
+        self.waiting = {state.id for state in states if not state.online and not state.raised}
