@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 import mqtt5
@@ -288,8 +289,7 @@ class _Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._session._connection = self  # messages may arrive in the same read as CONNACK
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -363,8 +363,7 @@ class _Connection(asyncio.Protocol):
             if not self._connack.done():
                 self._connack.set_result(packet)
         elif isinstance(packet, mqtt5.SubAckPacket):
-            refused = [code.name for code in packet.reason_codes if code >= 128]
-            if refused:
+            if refused := [code.name for code in packet.reason_codes if int(code) >= 128]:
                 raise ValueError(f"subscription refused: {', '.join(refused)}")
         elif isinstance(packet, mqtt5.DisconnectPacket):
             raise ValueError(f"disconnected by the broker: {packet.reason_code.name}")

@@ -27,10 +27,11 @@ log = structlog.get_logger(__name__)
 
 _COMMIT_EVERY = 0.2  # s
 _SNAPSHOT_EVERY = 30.0  # s
+_TALLIES = ("readings", "stored", "late", "duplicate", "rejected", "conflicts")
 
 
 class StoreConsumer:
-    """See the module docstring. `stored + late + duplicate + rejected` is the number of readings up to `sequence`."""
+    """See the module docstring. `readings` counts what came in up to `sequence`, the others what became of it."""
 
     name = "store"
 
@@ -43,18 +44,20 @@ class StoreConsumer:
         self._snapshot_due = time.monotonic() + _SNAPSHOT_EVERY
         self._commit_due = 0.0
         self._committed = 0
+        self._ledger_began = 0  # what lies behind it the ledger counts itself in this life of the process
         self._sorted: tuple[int, Sorted] | None = None  # of the batch in work: sorting must not happen twice
         self._refused: list[Rejection] = []
         self._overwritten: list[Rejection] = []
         self.sequence = 0
-        self.stored = self.late = self.duplicate = self.rejected = self.conflicts = 0
+        self.readings = self.stored = self.late = self.duplicate = self.rejected = self.conflicts = 0
         self.database_error = ""
 
     async def start(self) -> int:
         """Load tallies and watermarks; batches up to the cursor will only be sorted."""
         self._committed, tallies = await asyncio.to_thread(verdicts.load_cursor, self._engine, self.name)
+        self._ledger_began, _ = await asyncio.to_thread(verdicts.load_cursor, self._engine, "ledger")
         self.sequence = self._committed
-        for name in ("stored", "late", "duplicate", "rejected", "conflicts"):
+        for name in _TALLIES:
             setattr(self, name, tallies.get(name, 0))
         await asyncio.to_thread(self._snapshots.start)
         snapshot = await asyncio.to_thread(lambda: next(iter(self._snapshots.load()), None))
@@ -79,15 +82,16 @@ class StoreConsumer:
             self._sorted = (batch.first, self._order.sort(batch.readings))
         decided = self._sorted[1]
         refused = await self._write(decided.write)
-        refused += await self._newly_damaged(batch)
+        damaged = await self._newly_damaged(batch)
         self._sorted = None
         self.sequence = batch.last
+        self.readings += len(batch.readings) + len(damaged)
+        self.stored += len(decided.write) - decided.late - len(refused)
         self.late += decided.late
         self.duplicate += decided.duplicate
-        self.rejected += len(refused)
-        self.stored += len(batch.readings) - decided.late - decided.duplicate - len(refused)
+        self.rejected += len(refused) + len(damaged)
         self.conflicts += len(decided.conflicts)
-        self._refused += refused
+        self._refused += refused + damaged
         words = "another message reported other values for the same time; the last one was kept"
         self._overwritten += [_row(loser, Reason.invalid_value, words) for loser in decided.conflicts]
         await self._commit_if_due()
@@ -111,7 +115,9 @@ class StoreConsumer:
 
     async def _newly_damaged(self, batch: DecodedBatch) -> list[Rejection]:
         """Records damaged since the ledger counted them as readings: they end in quarantine, not in silence."""
-        damaged = [rejection for rejection in batch.rejections if rejection.reason == Reason.damaged_record]
+        damaged = [
+            r for r in batch.rejections if r.reason == Reason.damaged_record and r.sequence <= self._ledger_began
+        ]
         if not damaged:
             return []
         sequences = [rejection.sequence for rejection in damaged]
@@ -144,13 +150,7 @@ class StoreConsumer:
                 log.warning("store.snapshot_failed", error=str(error))
 
     def _tallies(self) -> dict[str, int]:
-        return {
-            "stored": self.stored,
-            "late": self.late,
-            "duplicate": self.duplicate,
-            "rejected": self.rejected,
-            "conflicts": self.conflicts,
-        }
+        return {name: getattr(self, name) for name in _TALLIES}
 
 
 def _row(reading: Reading, reason: Reason, detail: str) -> Rejection:
