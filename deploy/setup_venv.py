@@ -53,7 +53,7 @@ def install(python: Path, wanted: int, *arguments: str) -> None:
             if wanted and line.startswith("Collecting "):
                 seen += 1
                 report(f"  {seen}/{wanted} {line.split()[1]}", done=False)
-            elif line.startswith("Installing collected packages"):
+            elif wanted and line.startswith("Installing collected packages"):
                 report("  unpacking", done=True)
     if pip.returncode:
         sys.stderr.write("".join(output))
