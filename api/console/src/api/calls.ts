@@ -1,5 +1,6 @@
 /** The calls the console makes. Each gives the answer's body or throws a `Failure`; a 401 also ends the session. */
 
+import createClient from "openapi-fetch";
 import { session } from "../shell/session.svelte";
 import { Failure } from "./failure";
 import type {
@@ -12,38 +13,42 @@ import type {
   District,
   Family,
   Gateway,
-  LatestOfDevice,
-  QuarantineDetail,
+  QuarantineItem,
   QuarantinePage,
   Readings,
   Session,
   Status,
 } from "./model";
+import type { components, operations, paths } from "./schema";
 
-type Query = Record<string, string | number | boolean | null | undefined>;
-
-async function call<T>(method: string, path: string, options: { query?: Query; body?: unknown; signal?: AbortSignal } = {}): Promise<T> {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(options.query ?? {})) {
-    if (value !== null && value !== undefined && value !== "") query.set(name, String(value));
+/** Absent and empty parameters are left out, lists are comma-separated: the API takes both forms. */
+function written(query: object): string {
+  const parts = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== "") parts.set(name, String(value));
   }
-  const text = query.toString();
-  const response = await fetch(`/v1${path}${text ? `?${text}` : ""}`, {
-    method,
-    headers: options.body === undefined ? { Accept: "application/json" } : { Accept: "application/json", "Content-Type": "application/json" },
-    body: options.body === undefined ? undefined : JSON.stringify(options.body),
-    signal: options.signal,
-  });
-  if (!response.ok) {
-    const problem = (await response.json().catch(() => ({}))) as { detail?: string; title?: string };
-    throw new Failure(response.status, problem.detail ?? problem.title ?? "");
-  }
-  return (response.status === 204 ? undefined : await response.json()) as T;
+  return parts.toString();
 }
 
-async function asked<T>(method: string, path: string, options: Parameters<typeof call>[2] = {}): Promise<T> {
+const client = createClient<paths>({ baseUrl: location.origin, querySerializer: written });
+
+interface Answer<Body> {
+  data?: Body;
+  error?: components["schemas"]["ProblemDocument"];
+  response: Response;
+}
+
+/** The body, or a `Failure` with the problem's own words. */
+async function outcome<Body>(call: Promise<Answer<Body>>): Promise<Body> {
+  const { data, error, response } = await call;
+  if (response.ok) return data as Body;
+  throw new Failure(response.status, error?.detail ?? error?.title ?? "");
+}
+
+/** The same for calls that need a session: when the server knows none any more, nor does the console. */
+async function asked<Body>(call: Promise<Answer<Body>>): Promise<Body> {
   try {
-    return await call<T>(method, path, options);
+    return await outcome(call);
   } catch (error) {
     if (error instanceof Failure && error.status === 401) session.refused();
     throw error;
@@ -52,7 +57,7 @@ async function asked<T>(method: string, path: string, options: Parameters<typeof
 
 export async function requestSession(): Promise<Session | null> {
   try {
-    return await call<Session>("GET", "/session");
+    return await outcome(client.GET("/v1/session"));
   } catch (error) {
     if (error instanceof Failure && error.status === 401) return null;
     throw error;
@@ -60,72 +65,57 @@ export async function requestSession(): Promise<Session | null> {
 }
 
 export const openSession = (secret: { code: string } | { token: string }): Promise<Session> =>
-  call<Session>("POST", "/session", { body: secret });
-export const closeSession = (): Promise<void> => call<void>("DELETE", "/session");
+  outcome(client.POST("/v1/session", { body: secret }));
 
-export interface AlarmFilter {
-  active?: boolean;
-  state?: string;
-  priority?: string;
-  district?: string;
-  family?: string;
-  subject?: string;
-  q?: string;
+export async function closeSession(): Promise<void> {
+  await outcome(client.DELETE("/v1/session"));
 }
 
-export const requestAlarms = (
-  filter: AlarmFilter & { limit?: number; cursor?: string | null },
-  signal?: AbortSignal,
-): Promise<AlarmPage> => asked("GET", "/alarms", { query: { ...filter }, signal });
+type AlarmQuery = NonNullable<operations["list_alarms"]["parameters"]["query"]>;
+export type AlarmFilter = Pick<AlarmQuery, "active" | "state" | "priority" | "district" | "family" | "subject" | "q">;
 
-export const requestAlarm = (id: string, signal?: AbortSignal): Promise<AlarmDetail> =>
-  asked("GET", `/alarms/${encodeURIComponent(id)}`, { signal });
+export const requestAlarms = (query: AlarmQuery, signal?: AbortSignal): Promise<AlarmPage> =>
+  asked(client.GET("/v1/alarms", { params: { query }, signal })) as Promise<AlarmPage>;
 
-export const requestAction = (
-  alarm: { id: string; version: number },
-  kind: ActionKind,
-  args: { note?: string },
-): Promise<ActionAnswer> =>
-  asked("POST", `/alarms/${encodeURIComponent(alarm.id)}/actions`, { body: { kind, seen_version: alarm.version, arguments: args } });
+export const requestAlarm = (alarm: string, signal?: AbortSignal): Promise<AlarmDetail> =>
+  asked(client.GET("/v1/alarms/{alarm}", { params: { path: { alarm } }, signal })) as Promise<AlarmDetail>;
 
-export const requestAnswer = (action: string): Promise<ActionAnswer> => asked("GET", `/actions/${encodeURIComponent(action)}`);
+export const requestAction = (alarm: { id: string; version: number }, kind: ActionKind, note: string): Promise<ActionAnswer> =>
+  asked(
+    client.POST("/v1/alarms/{alarm}/actions", {
+      params: { path: { alarm: alarm.id } },
+      body: { kind, seen_version: alarm.version, arguments: note ? { note } : {} },
+    }),
+  );
 
-export const requestDistricts = async (): Promise<District[]> => (await asked<{ items: District[] }>("GET", "/districts")).items;
-export const requestFamilies = async (): Promise<Family[]> => (await asked<{ items: Family[] }>("GET", "/families")).items;
+export const requestAnswer = (action: string): Promise<ActionAnswer> =>
+  asked(client.GET("/v1/actions/{action}", { params: { path: { action } } }));
 
-export interface DeviceFilter {
-  district?: string;
-  family?: string;
-  gateway?: string;
-  q?: string;
-}
+export const requestDistricts = async (): Promise<District[]> => (await asked(client.GET("/v1/districts"))).items;
+export const requestFamilies = async (): Promise<Family[]> => (await asked(client.GET("/v1/families"))).items;
 
-export const requestDevices = (
-  filter: DeviceFilter & { limit: number; cursor?: string | null },
-  signal?: AbortSignal,
-): Promise<DevicePage> => asked("GET", "/devices", { query: { ...filter }, signal });
+type DeviceQuery = NonNullable<operations["list_devices"]["parameters"]["query"]>;
 
-export const requestDevice = (id: string, signal?: AbortSignal): Promise<DeviceDetail> =>
-  asked("GET", `/devices/${encodeURIComponent(id)}`, { signal });
+export const requestDevices = (query: DeviceQuery, signal?: AbortSignal): Promise<DevicePage> =>
+  asked(client.GET("/v1/devices", { params: { query }, signal }));
 
-export const requestLatest = async (devices: string[], signal?: AbortSignal): Promise<LatestOfDevice[]> =>
-  (await asked<{ items: LatestOfDevice[] }>("GET", "/latest", { query: { devices: devices.join(",") }, signal })).items;
+export const requestDevice = (device: string, signal?: AbortSignal): Promise<DeviceDetail> =>
+  asked(client.GET("/v1/devices/{device}", { params: { path: { device } }, signal }));
 
-export const requestReadings = (
-  device: string,
-  query: { properties?: string; start: number; end: number; bucket?: number; function?: string },
-  signal?: AbortSignal,
-): Promise<Readings> => asked("GET", `/devices/${encodeURIComponent(device)}/readings`, { query, signal });
+type ReadingsQuery = NonNullable<operations["list_readings"]["parameters"]["query"]>;
+
+export const requestReadings = (device: string, query: ReadingsQuery, signal?: AbortSignal): Promise<Readings> =>
+  asked(client.GET("/v1/devices/{device}/readings", { params: { path: { device }, query }, signal }));
 
 export const requestGateways = async (signal?: AbortSignal): Promise<Gateway[]> =>
-  (await asked<{ items: Gateway[] }>("GET", "/gateways", { signal })).items;
+  (await asked(client.GET("/v1/gateways", { signal }))).items;
 
-export const requestStatus = (signal?: AbortSignal): Promise<Status> => asked("GET", "/status", { signal });
+export const requestStatus = (signal?: AbortSignal): Promise<Status> => asked(client.GET("/v1/status", { signal }));
 
-export const requestQuarantine = (
-  query: { reason?: string; limit: number; cursor?: string | null },
-  signal?: AbortSignal,
-): Promise<QuarantinePage> => asked("GET", "/quarantine", { query, signal });
+type QuarantineQuery = NonNullable<operations["list_quarantine"]["parameters"]["query"]>;
 
-export const requestQuarantined = (item: { partition: number; sequence: number; element: number }): Promise<QuarantineDetail> =>
-  asked("GET", `/quarantine/${item.partition}/${item.sequence}/${item.element}`);
+export const requestQuarantine = (query: QuarantineQuery, signal?: AbortSignal): Promise<QuarantinePage> =>
+  asked(client.GET("/v1/quarantine", { params: { query }, signal }));
+
+export const requestQuarantined = (position: { partition: number; sequence: number; element: number }): Promise<QuarantineItem> =>
+  asked(client.GET("/v1/quarantine/{partition}/{sequence}/{element}", { params: { path: position } }));

@@ -20,8 +20,14 @@ class Names {
     return language.of(this.families.find((family) => family.family === name)?.label) || name;
   }
 
+  /** What devices of the family can report, in the catalogue's order. */
+  properties(family: string): Property[] {
+    const described = this.families.find((candidate) => candidate.family === family)?.properties ?? {};
+    return Object.entries(described).map(([name, property]) => ({ name, ...property }));
+  }
+
   property(family: string, name: string): Property | undefined {
-    return this.families.find((candidate) => candidate.family === family)?.properties.find((property) => property.name === name);
+    return this.properties(family).find((property) => property.name === name);
   }
 
   propertyLabel(family: string, name: string): string {

@@ -30,7 +30,7 @@ export class AlarmAction {
     this.version = alarm.version;
     const begun = Date.now();
     try {
-      let answer = await requestAction(alarm, kind, note ? { note } : {});
+      let answer = await requestAction(alarm, kind, note);
       for (let wait = FIRST_POLL_MS; answer.state === "pending"; wait = Math.min(LONGEST_POLL_MS, wait * 1.6)) {
         await new Promise((resolve) => setTimeout(resolve, wait));
         answer = await requestAnswer(answer.id);

@@ -8,8 +8,8 @@ const ACTIVE: ReadonlySet<State> = new Set<State>(["UNACK", "ACKED", "SHLVD", "D
 /** Whether the list with this filter shows the alarm. The text is looked for where the API looks for it. */
 export function matches(alarm: Alarm, filter: AlarmFilter): boolean {
   if (filter.active && !ACTIVE.has(alarm.state)) return false;
-  if (filter.state && !filter.state.split(",").includes(alarm.state)) return false;
-  if (filter.priority && !filter.priority.split(",").includes(alarm.priority)) return false;
+  if (filter.state?.length && !filter.state.includes(alarm.state)) return false;
+  if (filter.priority?.length && !filter.priority.includes(alarm.priority)) return false;
   if (filter.district && alarm.district !== filter.district) return false;
   if (filter.family && alarm.family !== filter.family) return false;
   if (filter.subject && alarm.subject.id !== filter.subject) return false;

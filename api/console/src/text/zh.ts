@@ -1,5 +1,7 @@
 /** Every text of the console in Chinese. The shape of this object is what the other languages must fill. */
 
+import type { Reason } from "../api/model";
+
 export const zh = {
   product: "松花",
   tagline: "城市感知网",
@@ -296,7 +298,7 @@ export const zh = {
       history_too_long: "补传过长",
       store_rejected: "存储拒绝",
       damaged_record: "日志损坏",
-    } as Record<string, string>,
+    } satisfies Record<Reason, string> as Record<string, string>,
     columns: { received: "收到时间", reason: "原因", topic: "主题", detail: "说明" },
     payload: "原文",
     text: "文本",
