@@ -1,6 +1,5 @@
 """Coming in and going out: a login code or a token becomes a session, named by a cookie that scripts cannot read."""
 
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -23,7 +22,8 @@ def log_in(body: schemas.LoginRequest, request: Request, service: ServiceDep) ->
     require_same_origin(request, mandatory=False)
     address = client_address(request)
     refuse_when_throttled(service.throttle, address)
-    opened = open_session(service.engine, code=body.code, token=body.token, address=address, now=service.clock())
+    now = service.clock()
+    opened = open_session(service.engine, code=body.code, token=body.token, address=address, now=now)
     if opened is None:
         service.throttle.fail(address)
         what = "code is used, expired or unknown" if body.code else "token is unknown, expired or revoked"
@@ -33,7 +33,7 @@ def log_in(body: schemas.LoginRequest, request: Request, service: ServiceDep) ->
     response.set_cookie(
         COOKIE,
         secret,
-        expires=datetime.fromtimestamp((principal.expires_at or 0) / 1000, UTC),
+        max_age=((principal.expires_at or now) - now) // 1000,
         path="/",
         secure=request.url.scheme == "https",
         httponly=True,

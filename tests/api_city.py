@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
-from sqlalchemy import Engine, insert, update
+from sqlalchemy import Engine, event, insert, update
 
 import api.tables  # noqa: F401 (declares its tables)
 from api.app import create_app
@@ -13,7 +13,7 @@ from devices.catalogue import load
 from devices.errors import TransientError
 from devices.model import Device, Gateway, Milliseconds, Reading, Zone
 from rules.model import Alarm, State
-from rules.tables import alarms, transitions
+from rules.tables import actions, alarms, transitions
 from storage.metadata import metadata, open_engine
 from storage.registry import Registry
 from storage.tables import gateway_states, process_status, verdicts
@@ -200,18 +200,24 @@ def report(engine: Engine, document: Mapping[str, Any], at: Milliseconds = NOW, 
             connection.execute(insert(process_status).values(process=process, **values))
 
 
+def _do_not_wait_for_the_disk(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+
+
 class City:
     """The engine, the store, the clock and the application over them; `token(role, districts)` lets a test in."""
 
-    def __init__(self, path: str, **options: Any) -> None:
+    def __init__(self, path: str, *, districts: Sequence[str] = DISTRICTS, **options: Any) -> None:
         self.engine = open_engine(f"sqlite:///{path}")
+        event.listen(self.engine, "connect", _do_not_wait_for_the_disk)
         metadata.create_all(self.engine)
         self.clock = MovableClock()
         self.store = MemoryStore()
         self._tokens: dict[tuple[str, tuple[str, ...] | None], str] = {}
-        for district in DISTRICTS:
+        for district in districts:
             self._build(district)
-        report(self.engine, ingest_document())
+        counts = {"alarms_active": 2, "alarms_unacknowledged": 2, "devices": 2, "gateways_online": 1}
+        report(self.engine, ingest_document(**{name: count * len(districts) for name, count in counts.items()}))
         self.app = self.create_app(**options)
 
     def create_app(self, **options: Any) -> FastAPI:
@@ -267,19 +273,30 @@ class City:
             connection.execute(
                 insert(gateway_states).values(gateway=gateway, state="online", session="s", at=NOW, received_at=NOW)
             )
-            for element, device in enumerate((f"wm-{district}-1", None)):
-                connection.execute(
-                    insert(verdicts).values(
-                        partition=0,
-                        sequence=int(district),
-                        element=element,
-                        outcome="quarantined",
-                        reason="malformed",
-                        detail="not JSON",
-                        source="native",
-                        topic=f"songhua/v1/{district}/{gateway}/wm-{district}-1/up",
-                        payload=b"{\xff",
-                        device=device,
-                        received_at=NOW,
-                    )
-                )
+        for element, device in enumerate((f"wm-{district}-1", None)):
+            topic = f"songhua/v1/{district}/{gateway}/wm-{district}-1/up"
+            self.quarantine(int(district), topic=topic, device=device, element=element)
+
+    def quarantine(self, sequence: int, *, topic: str, device: str | None, element: int = 0) -> None:
+        """Put a malformed message there."""
+        row = {
+            "partition": 0,
+            "sequence": sequence,
+            "element": element,
+            "outcome": "quarantined",
+            "reason": "malformed",
+            "detail": "not JSON",
+            "source": "native",
+            "topic": topic,
+            "payload": b"{\xff",
+            "device": device,
+            "received_at": NOW,
+        }
+        with self.engine.begin() as connection:
+            connection.execute(insert(verdicts).values(row))
+
+    def request_action(self, action: str, alarm: str) -> None:
+        """An acknowledgement that rules has not answered yet, as the api writes it."""
+        row = {"id": action, "alarm": alarm, "kind": "acknowledge", "actor": "li", "seen_version": 1}
+        with self.engine.begin() as connection:
+            connection.execute(insert(actions).values(row | {"requested_at": NOW, "state": "pending"}))
