@@ -57,7 +57,7 @@ class Committer:
         messenger: Messenger,
         clock: Callable[[], Milliseconds],
         *,
-        limit: int = 10_000,
+        limit: int,
         grace: float = 3.0,
     ) -> None:
         self.pending = Effects()

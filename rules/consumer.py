@@ -18,12 +18,11 @@ from typing import Protocol
 
 import structlog
 
-from devices.errors import SonghuaError
 from devices.model import DecodedBatch, Milliseconds
 from rules.committer import DATABASE_ERRORS, Committer, Messenger
 from rules.effects import Cursor, Input, Outage, Place, Request, Tick
 from rules.gateway_sessions import GatewaySessions
-from rules.model import Action, Alarm, Transition
+from rules.model import Action, Alarm, SnapshotMismatch, Transition
 from rules.reconciliation import differences
 from rules.repository import CONSUMER, RulesRepository
 from storage.registry import Registry, RegistryView
@@ -37,26 +36,24 @@ _SHARE = 20  # a snapshot may take at most one part in so many of the time
 _REMEMBERED = 10_000  # answered actions that a read begun earlier may still show as pending
 
 
-class SnapshotMismatch(SonghuaError):
-    pass
-
-
 class RulesEngine(Protocol):
     """The pure engine (`rules.engine`): the same inputs in the same order give the same transitions and state.
 
-    How the journal is cut into batches is not an input: a replay is cut differently.
+    How the journal is cut into batches is not an input: a replay is cut differently. A tick after which `tick_mattered`
+    is False left no trace and need not be repeated. `restore` raises `SnapshotMismatch`.
     """
 
-    active: Mapping[str, Alarm]
-
+    @property
+    def active(self) -> Mapping[str, Alarm]: ...
+    @property
+    def tick_mattered(self) -> bool: ...
     def process(self, batch: DecodedBatch) -> list[Transition]: ...
     def tick(self, now: Milliseconds) -> list[Transition]: ...
     def apply(self, action: Action, now: Milliseconds) -> tuple[str | None, list[Transition]]: ...
     def outage(self, start: Milliseconds, end: Milliseconds) -> None: ...
     def set_registry(self, view: RegistryView) -> None: ...
     def snapshot(self) -> bytes: ...
-    def restore(self, state: bytes) -> None:
-        """Raises `SnapshotMismatch`, and is then unchanged."""
+    def restore(self, data: bytes) -> None: ...
 
 
 def _now() -> Milliseconds:
@@ -64,7 +61,7 @@ def _now() -> Milliseconds:
 
 
 class RulesConsumer:
-    """See the module docstring. `snapshot_every` and `poll_every` in seconds."""
+    """See the module docstring. `snapshot_every` and `poll_every` in seconds, `backlog_limit` in rows."""
 
     name = CONSUMER
 
@@ -79,13 +76,14 @@ class RulesConsumer:
         snapshot_every: float = 60.0,
         snapshot_messages: int = 500_000,
         poll_every: float = 0.25,
+        backlog_limit: int = 10_000,
         clock: Callable[[], Milliseconds] = _now,
     ) -> None:
         self._rules = rules
         self._repository = repository
         self._snapshots = snapshots
         self._registry = registry
-        self._committer = Committer(repository, snapshots, messenger, clock)
+        self._committer = Committer(repository, snapshots, messenger, clock, limit=backlog_limit)
         self._snapshot_every = snapshot_every
         self._snapshot_messages = snapshot_messages
         self._poll_every = poll_every
@@ -202,7 +200,7 @@ class RulesConsumer:
         self._catch_up(self._sequence + 1)
         if not 0 <= now - self._ticked_at < _TICK_EVERY:
             self._ticked_at = now
-            self._record(Tick(self._sequence, self._next_stamp(now)))
+            self._tick(max(now, self._stamp + 1))
         self._between_batches(now)
 
     def note_outage(self, start: Milliseconds, end: Milliseconds) -> None:
@@ -283,11 +281,21 @@ class RulesConsumer:
             case Request():
                 return self._rules.apply(item.action, item.stamp)
 
+    def _tick(self, stamp: Milliseconds) -> None:
+        transitions = self._rules.tick(stamp)
+        if self._rules.tick_mattered:
+            self._stamp = stamp
+            self._note(Tick(self._sequence, stamp), transitions)
+
     def _record(self, item: Input) -> None:
-        """Give the engine an input and note it, to be committed with what it caused."""
+        """Give the engine an input and note it."""
         refusal, transitions = self._give(item)
         if isinstance(item, Request):
             item = Request(item.sequence, item.stamp, item.action, refusal)
+        self._note(item, transitions)
+
+    def _note(self, item: Input, transitions: list[Transition]) -> None:
+        """An input is committed with what it caused."""
         effects = self._committer.pending
         effects.inputs.append(item)
         effects.transitions += transitions
@@ -310,8 +318,8 @@ class RulesConsumer:
         self._requests = []
         while len(self._answered) > _REMEMBERED:
             del self._answered[next(iter(self._answered))]
-        if self._newer_view is not None:
-            self._view, self._newer_view = self._newer_view, None
+        if self._newer_view is not None and self._newer_view.revision != self._view.revision:
+            self._view = self._newer_view
             self._rules.set_registry(self._view)
         if self._snapshot_is_due() and self._committer.takes_snapshots:
             self._take_snapshot()

@@ -159,9 +159,18 @@ class World:
         async with asyncio.timeout(10):
             while self.consumer.backlog or self.consumer.committed != max(self.position, self.consumer.committed):
                 await asyncio.sleep(0.001)
-                await self.consumer.idle(self.now)
-            while any(task.get_name() == "rules-snapshot" for task in asyncio.all_tasks()):
+                if not self._alive("rules-committer"):
+                    raise Crash
+            while self._alive("rules-snapshot"):
                 await asyncio.sleep(0.001)
+
+    @staticmethod
+    def _alive(name: str) -> bool:
+        return any(task.get_name() == name for task in asyncio.all_tasks())
+
+    async def pause(self) -> None:
+        """Let tasks and threads go on."""
+        await asyncio.sleep(0.002)
 
     def request(self, identity: str, alarm: str, version: int) -> None:
         row = {

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import msgspec
 
 from devices.model import DecodedBatch, Device, GatewayStatus, Reading, Values
-from rules.consumer import SnapshotMismatch
-from rules.model import Action, Alarm, State, Transition, alarm_id
+from rules.model import Action, Alarm, SnapshotMismatch, State, Transition, alarm_id
 from storage.registry import RegistryView
 
 HIGH = 10.0
 HOLD = 5_000  # ms of wall clock after which a pending device raises
+HEARTBEAT = 280  # ms after which a tick without consequences is kept all the same
 
 T0 = 1_767_225_600_000
 
@@ -36,6 +36,7 @@ class _State(msgspec.Struct):
     digest: str = ""
     waiting: dict[str, int] = {}  # device -> since when (wall clock) its level is exactly HIGH
     alarms: dict[str, Alarm] = {}
+    told: int = 0
 
 
 class ScriptedEngine:
@@ -44,6 +45,7 @@ class ScriptedEngine:
     def __init__(self, version: str = "1") -> None:
         self._version = version
         self._state = _State()
+        self.tick_mattered = False
         self.outages: list[tuple[int, int]] = []
         self.registries: list[int] = []
         self.processed: list[tuple[int, int]] = []
@@ -76,8 +78,12 @@ class ScriptedEngine:
         return found
 
     def tick(self, now: int) -> list[Transition]:
-        self._fold("tick", now)
         due = [device for device, since in self._state.waiting.items() if now - since >= HOLD]
+        self.tick_mattered = bool(due) or now - self._state.told >= HEARTBEAT
+        if not self.tick_mattered:
+            return []
+        self._state.told = now
+        self._fold("tick", now)
         found: list[Transition] = []
         for device in due:
             found += self._raise(device, self._state.waiting.pop(device), now)
