@@ -16,7 +16,7 @@ from devices.model import Milliseconds
 from rules.model import ACTIVE
 from rules.tables import alarms
 from songhua import status
-from storage.verdicts import transaction
+from storage.metadata import transaction
 
 _RATE_OVER: Milliseconds = 5_000
 _ALARMS_SHOWN = 6

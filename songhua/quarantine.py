@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Row, select
 from devices.errors import ConfigError
 from devices.model import Milliseconds
 from storage.tables import verdicts
-from storage.verdicts import transaction
+from storage.metadata import transaction
 
 
 @dataclass(frozen=True)

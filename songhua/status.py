@@ -13,7 +13,7 @@ from api.status_document import read_status
 from devices.errors import TransientError
 from devices.model import Milliseconds
 from storage.tables import process_status
-from storage.verdicts import transaction
+from storage.metadata import transaction
 
 
 def read(engine: Engine, now: Milliseconds | None = None) -> dict[str, Any]:
