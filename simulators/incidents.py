@@ -73,13 +73,13 @@ class _Sort(msgspec.Struct, frozen=True):
 
 
 _SORTS: dict[Kind, _Sort] = {
-    "burst": _Sort(4, "water_meter.burst", (25, 45), (1.6, 2.4), 18),
+    "burst": _Sort(4, "water_meter.burst", (35, 55), (1.6, 2.4), 25),
     "continuous_flow": _Sort(1, "water_meter.continuous_flow", (40 * 60, 60 * 60), (0.025, 0.07), 27 * 60),
-    "lamp_out": _Sort(4, "streetlight.out", (30, 90), (0.002, 0.02), 30),
-    "lamp_burning_by_day": _Sort(3, "streetlight.day_on", (50, 80), (0.9, 1.0), 45),
+    "lamp_out": _Sort(4, "streetlight.out", (40, 90), (0.002, 0.02), 35),
+    "lamp_burning_by_day": _Sort(3, "streetlight.day_on", (60, 90), (0.9, 1.0), 55),
     "manhole": _Sort(3, "pipe_drainage.level", (15, 30), (0.86, 0.97), 15),
-    "supply_low": _Sort(2, "pipe_supply.low", (12, 25), (0.07, 0.125), 9),
-    "heating_return_low": _Sort(2, "pipe_heating.return_low", (90, 150), (22.0, 32.0), 75),
+    "supply_low": _Sort(2, "pipe_supply.low", (20, 30), (0.07, 0.125), 16),
+    "heating_return_low": _Sort(2, "pipe_heating.return_low", (100, 150), (22.0, 32.0), 85),
     "gateway_down": _Sort(2, "gateway.down", (2, 4), (1.0, 1.0), None),
 }
 _FIRST_GATEWAY_DROP = 40_000  # ms after the start
