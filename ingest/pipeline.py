@@ -59,8 +59,7 @@ class Pipeline:
         self.journal_error = ""
 
     async def run(self) -> None:
-        """Until cancelled. The ledger must have been started: decoding goes on where it stands."""
-        self._feed.start_at(self._ledger.frontier)
+        """Until cancelled. Ledger and feed must have been started: decoding goes on where they stand."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._receive(), name="receive")
             group.create_task(self._follow(), name="decode")

@@ -5,9 +5,15 @@ ingest loop runs them in a thread, the api in its worker threads. Connecting hap
 construction.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+from devices.errors import TransientError
 
 metadata = MetaData(
     naming_convention={
@@ -33,3 +39,19 @@ def open_engine(url: str) -> Engine:
         cursor.close()
 
     return engine
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction; the database being away or busy is a `TransientError`."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise TransientError(f"relational database: {error.orig}") from error
+
+
+def insert_into(connection: Connection, table: Table) -> Any:
+    """The dialect's INSERT, which has ON CONFLICT in both databases but not in SQLAlchemy's common one."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)

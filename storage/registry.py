@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Engine, Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Engine, Table, select
 from sqlalchemy.engine import Connection
 
 from devices.model import Device, Gateway, Zone
 from storage import tables
+from storage.metadata import insert_into, transaction
 
 _REVISION = "registry"
 
@@ -35,7 +35,7 @@ class RegistryView:
 
 
 class Registry:
-    """Reads and writes the registry tables; every method is one short blocking transaction."""
+    """Reads and writes the registry tables; each method is one short blocking transaction, `TransientError` if none."""
 
     def __init__(self, engine: Engine, profile_facts: Mapping[str, Mapping[str, float]] | None = None) -> None:
         self._engine = engine
@@ -43,14 +43,14 @@ class Registry:
 
     def revision(self) -> int:
         """The number that moves whenever anything was registered or changed."""
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             return (
                 connection.scalar(select(tables.revisions.c.revision).where(tables.revisions.c.name == _REVISION)) or 0
             )
 
     def load(self) -> RegistryView:
         """Everything registered, facts of the profiles merged under the device's own."""
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             revision = (
                 connection.scalar(select(tables.revisions.c.revision).where(tables.revisions.c.name == _REVISION)) or 0
             )
@@ -68,30 +68,25 @@ class Registry:
         return RegistryView(revision, view_devices, view_gateways, view_zones, children, members)
 
     def register(
-        self,
-        *,
-        zones: Iterable[Zone] = (),
-        gateways: Iterable[Gateway] = (),
-        devices: Iterable[Device] = (),
-        provisioned: str = "import",
+        self, *, zones: Iterable[Zone] = (), gateways: Iterable[Gateway] = (), devices: Iterable[Device] = ()
     ) -> int:
-        """Insert or update by id, then move the revision once. Returns how many rows were written."""
-        now = time.time_ns() // 1_000_000
+        """Insert or update by id, then move the revision once; returns how many rows there were."""
         zone_rows = [_columns(zone) for zone in zones]
         gateway_rows = [_columns(gateway) for gateway in gateways]
-        device_rows = [_columns(device) | {"provisioned": provisioned, "created_at": now} for device in devices]
-        with self._engine.begin() as connection:
+        device_rows = _device_rows(devices, "import")
+        with transaction(self._engine) as connection:
             _upsert(connection, tables.zones, zone_rows)
             _upsert(connection, tables.gateways, gateway_rows)
-            _upsert(connection, tables.devices, device_rows, keep=("created_at", "provisioned"))
-            current = (
-                connection.scalar(
-                    select(func.max(tables.revisions.c.revision)).where(tables.revisions.c.name == _REVISION)
-                )
-                or 0
-            )
-            _upsert(connection, tables.revisions, [{"name": _REVISION, "revision": current + 1}])
+            _upsert(connection, tables.devices, device_rows, keep=("created_at",))
+            _move_revision(connection)
         return len(zone_rows) + len(gateway_rows) + len(device_rows)
+
+    def adopt(self, devices: Iterable[Device]) -> None:
+        """Insert devices that were made from a profile match; one that a person registered meanwhile stays as it is."""
+        with transaction(self._engine) as connection:
+            statement = insert_into(connection, tables.devices).on_conflict_do_nothing()
+            connection.execute(statement, _device_rows(devices, "auto"))
+            _move_revision(connection)
 
     def _device(self, row: Mapping[Any, Any]) -> Device:
         values = {name: row[name] for name in Device.__struct_fields__}
@@ -103,12 +98,22 @@ def _columns(item: Zone | Gateway | Device) -> dict[str, Any]:
     return {name: getattr(item, name) for name in item.__struct_fields__}
 
 
+def _device_rows(devices: Iterable[Device], provisioned: str) -> list[dict[str, Any]]:
+    now = time.time_ns() // 1_000_000
+    return [_columns(device) | {"provisioned": provisioned, "created_at": now} for device in devices]
+
+
+def _move_revision(connection: Connection) -> None:
+    row = tables.revisions.c
+    current = connection.scalar(select(row.revision).where(row.name == _REVISION)) or 0
+    _upsert(connection, tables.revisions, [{"name": _REVISION, "revision": current + 1}])
+
+
 def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], keep: tuple[str, ...] = ()) -> None:
     """Insert or update by primary key; columns in `keep` stay as first written."""
     if not rows:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     key = [column.name for column in table.primary_key]
-    statement = dialect.insert(table)
+    statement = insert_into(connection, table)
     changed = {name: statement.excluded[name] for name in rows[0] if name not in key and name not in keep}
     connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)

@@ -6,31 +6,18 @@ transaction; `OperationalError` of the database becomes `TransientError`.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Engine, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
-from devices.errors import TransientError
 from devices.model import Rejection
 from storage import tables
+from storage.metadata import insert_into, transaction
 
 Outcome = Literal["quarantined", "conflict"]
 _ROWS = 500  # per statement: SQLite limits the number of bound parameters
-
-
-@contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction; the database being away or busy is a `TransientError`."""
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except DBAPIError as error:
-        raise TransientError(f"relational database: {error.orig}") from error
 
 
 def load_cursor(engine: Engine, consumer: str, partition: int = 0) -> tuple[int, dict[str, Any]]:
@@ -59,7 +46,7 @@ def commit(
     with transaction(engine) as connection:
         _insert(connection, rejections, "quarantined", partition)
         _insert(connection, conflicts, "conflict", partition)
-        statement = _dialect(connection).insert(tables.cursors)
+        statement = insert_into(connection, tables.cursors)
         values = {"sequence": sequence, "tallies": dict(tallies), "updated_at": time.time_ns() // 1_000_000}
         connection.execute(
             statement.values(consumer=consumer, partition=partition, **values).on_conflict_do_update(
@@ -106,8 +93,4 @@ def _insert(connection: Connection, rejections: Sequence[Rejection], outcome: Ou
         for rejection in rejections
     ]
     if rows:
-        connection.execute(_dialect(connection).insert(tables.verdicts).on_conflict_do_nothing(), rows)
-
-
-def _dialect(connection: Connection) -> Any:
-    return postgresql if connection.dialect.name == "postgresql" else sqlite
+        connection.execute(insert_into(connection, tables.verdicts).on_conflict_do_nothing(), rows)

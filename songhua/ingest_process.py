@@ -1,0 +1,161 @@
+"""The ingest process: starts the parts of the message path, looks after them, and stops them in order.
+
+Starts what consumes before what produces, so that nothing waits unseen; stops in the direction in which data flows, so
+that everything acknowledged is committed or safe in the journal. Between the two it trims the journal behind the
+slowest consumer and keeps the registry view fresh. An unexpected error of any part ends the process; the supervisor
+starts it anew.
+"""
+
+import asyncio
+import gc
+import time
+
+import structlog
+
+from devices.errors import TransientError
+from songhua import heartbeat, migrations
+from songhua.ingest_parts import Parts
+from songhua.ingest_status import StatusDocument
+from songhua.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_TRIM_EVERY = 5.0  # s
+_REGISTRY_EVERY = 1.0  # s
+_REFRESH_WITHIN = 2.0  # s
+
+
+async def run_ingest(settings: Settings, stop: asyncio.Event) -> None:
+    """Run until `stop`."""
+    gc.set_threshold(50_000, 50, 50)  # the hot path makes no cycles; looking for them often only costs
+    process = IngestProcess(settings)
+    await process.start()
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([stopped, *process.tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopped}:
+            task.result()
+    finally:
+        stopped.cancel()
+        await process.stop()
+
+
+class IngestProcess:
+    """See the module docstring; `tasks` run for ever, one that ends has failed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._parts = Parts(settings, self._refresh_registry)
+        self._parts.session.on_link = self._link_changed
+        self._status = StatusDocument(self._parts)
+        self._revision = -1
+        self._link_down_since: float | None = None
+        self._stopping = asyncio.Event()
+        self._beat: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the databases and the journal, start consumers, and let messages in. Raises `ConfigError`."""
+        parts = self._parts
+        await asyncio.to_thread(migrations.upgrade, parts.engine)
+        await asyncio.to_thread(parts.journal.start)
+        await self._refresh_registry()
+        await parts.ledger.start()
+        parts.feed.start_at(parts.ledger.frontier)
+        await self._start_store()
+        await parts.outbox.start()
+        self._link_down_since = time.time()
+        await parts.session.start()
+        for name, work in (
+            ("pipeline", parts.pipeline.run()),
+            ("ledger", parts.ledger.run()),
+            ("store", parts.store_task.run()),
+            ("rules", parts.rules_task.run()),
+            ("live", parts.live.run()),
+            ("trim", self._trim()),
+            ("registry", self._follow_registry()),
+            ("counts", self._status.follow()),
+        ):
+            self.tasks.append(asyncio.create_task(work, name=name))
+        beat = heartbeat.beat(parts.engine, "ingest", self._status.document, self._stopping)
+        self._beat = asyncio.create_task(beat, name="heartbeat")
+        log.info("ingest.started", head=parts.journal.head, frontier=parts.feed.frontier)
+
+    async def stop(self) -> None:
+        """Disconnect (the broker keeps the session), commit what is done, close everything."""
+        parts = self._parts
+        await parts.session.stop()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for commit in (parts.ledger.commit, parts.store.stop, parts.rules.stop):
+            try:
+                await commit()
+            except TransientError as error:
+                log.warning("ingest.uncommitted", error=str(error))  # it is in the journal and comes again
+        await parts.outbox.close()
+        await parts.telemetry.close()
+        await asyncio.to_thread(parts.journal.close)
+        self._stopping.set()
+        if self._beat is not None:
+            await self._beat
+        parts.engine.dispose()
+
+    async def _start_store(self) -> None:
+        """A store that is away delays nothing: readings wait in the journal, and it is tried again by each write."""
+        try:
+            await self._parts.telemetry.start()
+        except TransientError as error:
+            log.warning("store.not_ready", error=str(error))
+
+    def _link_changed(self, connected: bool, resumed: bool) -> None:
+        now = time.time()
+        if not connected:
+            self._link_down_since = now
+            return
+        if self._link_down_since is not None:
+            self._parts.rules.note_outage(int(self._link_down_since * 1000), int(now * 1000))
+            self._link_down_since = None
+        if not resumed and self._parts.session.generation > 1:
+            self._status.session_lost_at = now
+            log.error(
+                "mqtt.session_lost", detail="the broker had forgotten our session; what it had queued may be gone"
+            )
+
+    async def _refresh_registry(self) -> None:
+        """Load the registry whole; without an answer in time the view stays as it is."""
+        try:
+            async with asyncio.timeout(_REFRESH_WITHIN):
+                view = await asyncio.to_thread(self._parts.registry.load)
+        except (TransientError, TimeoutError) as error:
+            log.warning("registry.unavailable", error=str(error))
+            return
+        self._revision = view.revision
+        self._parts.router.set_registry(view)
+
+    async def _follow_registry(self) -> None:
+        """Keep devices that were made from a profile match, and notice what people change."""
+        registry, router = self._parts.registry, self._parts.router
+        while True:
+            await asyncio.sleep(_REGISTRY_EVERY)
+            try:
+                if router.provisioned:
+                    await asyncio.to_thread(registry.adopt, list(router.provisioned.values()))
+                if await asyncio.to_thread(registry.revision) != self._revision:
+                    await self._refresh_registry()
+            except TransientError as error:
+                log.debug("registry.unavailable", error=str(error))
+
+    async def _trim(self) -> None:
+        """Unlink what every consumer has passed, once the store has it on disk."""
+        parts = self._parts
+        trimmed = 0
+        while True:
+            await asyncio.sleep(_TRIM_EVERY)
+            bound = min(parts.ledger.position, parts.store.position, parts.rules.position)
+            if bound > trimmed and parts.journal.tail <= bound:
+                try:
+                    await parts.telemetry.sync()
+                    await asyncio.to_thread(parts.journal.trim, bound)
+                    trimmed = bound
+                except TransientError as error:
+                    log.warning("journal.not_trimmed", error=str(error))
