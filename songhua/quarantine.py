@@ -11,8 +11,8 @@ from sqlalchemy import Engine, Row, select
 
 from devices.errors import ConfigError
 from devices.model import Milliseconds
-from storage.tables import verdicts
 from storage.metadata import transaction
+from storage.tables import verdicts
 
 
 @dataclass(frozen=True)

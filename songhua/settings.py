@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         return self.var / "telemetry.db"
 
     @property
+    def telemetry_url(self) -> str:
+        """`store_url`, or the embedded file."""
+        return self.store_url or f"sqlite:///{self.telemetry_file}"
+
+    @property
     def logs(self) -> Path:
         """Directory of the log files, one per process."""
         return self.var / "log"

@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from api.status_document import read_status
 from devices.errors import TransientError
 from devices.model import Milliseconds
-from storage.tables import process_status
 from storage.metadata import transaction
+from storage.tables import process_status
 
 
 def read(engine: Engine, now: Milliseconds | None = None) -> dict[str, Any]:

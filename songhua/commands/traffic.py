@@ -3,11 +3,14 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from devices.model import Device, Gateway, Zone
 from songhua.commands.options import Broker, Register, Var, duration
 from songhua.settings import Settings, load
 
@@ -31,11 +34,8 @@ def simulate(
 
     settings = load(var=var)
     if _registry_wanted(settings, register):
-        from songhua.database import open_existing
-        from songhua.simulator_process import register as register_city
-        from storage.registry import Registry
-
-        register_city(Registry(open_existing(settings)), build_city(seed, devices))
+        city = build_city(seed, devices)
+        _register(settings, city.zones, city.gateways, city.devices)
 
     async def run() -> int:
         stop = _stop_on_signal()
@@ -48,6 +48,49 @@ def simulate(
         return int(report.acknowledged < report.made)
 
     sys.exit(asyncio.run(run()))
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A recording, CSV or Parquet.")],
+    map_file: Annotated[Path, typer.Option("--map", exists=True, dir_okay=False, help="Which column is what (YAML).")],
+    speed: Annotated[float, typer.Option(min=0, help="Recorded time over real time; 0 = as fast as it goes.")] = 0,
+    as_live: Annotated[
+        bool, typer.Option("--as-live", help="As if it happened now, so that alarms are raised.")
+    ] = False,
+    broker: Broker = None,
+    register: Register = None,
+    var: Var = None,
+) -> None:
+    """Send a recording through MQTT as the devices that its map names; as history unless --as-live."""
+    from simulators.recording_map import inventory
+    from simulators.replay import replay as send
+
+    settings = load(var=var)
+    known = inventory(map_file)
+    if _registry_wanted(settings, register):
+        _register(settings, known.zones, known.gateways, known.devices)
+
+    async def run() -> int:
+        stop = _stop_on_signal()
+        report = await send(
+            file, map_file, broker_url=_broker_url(settings, broker), speed=speed, as_live=as_live, stop=stop
+        )
+        print(
+            f"{report.rows:,} rows, {report.readings:,} readings in {report.messages:,} messages, "
+            f"{report.acknowledged_readings:,} acknowledged in {report.seconds:,.1f} s ({report.rate:,.0f}/s)"
+        )
+        return int(report.acknowledged_readings < report.readings)
+
+    sys.exit(asyncio.run(run()))
+
+
+def _register(
+    settings: Settings, zones: Iterable[Zone], gateways: Iterable[Gateway], devices: Iterable[Device]
+) -> None:
+    from songhua.database import open_existing
+    from storage.registry import Registry
+
+    Registry(open_existing(settings)).register(zones=zones, gateways=gateways, devices=devices)
 
 
 def _stop_on_signal() -> asyncio.Event:
