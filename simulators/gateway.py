@@ -21,11 +21,11 @@ import msgspec
 
 from devices.model import Gateway, Milliseconds
 from simulators.broker import BrokerAddress
+from simulators.delivery import WINDOW, deliver
 from simulators.incidents import Schedule
-from simulators.outbox import Message, Outbox
+from simulators.outbox import Outbox
 from simulators.sensor import Sensor
 
-_WINDOW = 16  # messages in flight; paho holds back more than 20
 _FLUSH = 2.0  # seconds granted to the outbox when the run stops
 _LONGEST_PAUSE = 15.0  # seconds between attempts to connect
 
@@ -140,7 +140,7 @@ class GatewayClient:
                     keepalive=30,
                 ) as client:
                     pause = 0.25
-                    client.pending_calls_threshold = _WINDOW
+                    client.pending_calls_threshold = WINDOW
                     await self._announce(client, "online", session)
                     self._counts.connected += 1
                     try:
@@ -169,35 +169,16 @@ class GatewayClient:
                     return
             if self._schedule.gateway_down(self.id, wall_clock()):
                 await _cut(client)
-            batch = self._outbox.take(_WINDOW)
-            if batch:
-                await self._publish(client, batch)
+            sent = await deliver(client, self._outbox)
+            if sent:
+                self._counts.messages += len(sent)
+                self._counts.readings += sum(len(message.elements) for message in sent)
                 continue
             self._fresh.clear()
             try:
                 await asyncio.wait_for(self._fresh.wait(), 0.25)
             except TimeoutError:
                 pass
-
-    async def _publish(self, client: aiomqtt.Client, batch: list[Message]) -> None:
-        try:
-            outcomes = await asyncio.gather(
-                *(client.publish(message.topic, message.payload, qos=1) for message in batch), return_exceptions=True
-            )
-        except asyncio.CancelledError:
-            self._outbox.put_back(batch)
-            raise
-        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        self._outbox.put_back(
-            message for message, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, BaseException)
-        )
-        for message, outcome in zip(batch, outcomes, strict=True):
-            if not isinstance(outcome, BaseException):
-                self._outbox.confirm(message)
-                self._counts.messages += 1
-                self._counts.readings += len(message.elements)
-        if failures:
-            raise failures[0]
 
 
 async def _cut(client: aiomqtt.Client) -> None:
