@@ -20,11 +20,11 @@ from devices.catalogue import Catalogue
 from devices.model import DecodedBatch, Device, GatewayStatus, Milliseconds, Reading
 from rules import explain, reorder
 from rules.fusion import FamilyPrograms
-from rules.root_cause import Gateways
 from rules.holds import Holds
 from rules.lifecycle import Key, Lifecycle, Place
 from rules.model import Action, Alarm, Transition
 from rules.pack import Rule
+from rules.root_cause import Gateways
 from rules.scopes import ReadingScope, ZoneScope
 from rules.silence import Cadence
 from rules.subjects import DEFERRED, IN_ZONE, SILENT, SUPPRESSED, DeviceSubject, Hold, Subject

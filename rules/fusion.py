@@ -13,7 +13,6 @@ from typing import Any
 
 from devices.model import Reading
 from rules import moment
-from rules.windows import Window, make
 from rules.interpret import Deadband, constant, setpoint_on_left, shift_sign
 from rules.language import (
     STATEFUL,
@@ -33,6 +32,7 @@ from rules.language import (
     children,
     walk,
 )
+from rules.windows import Window, make
 
 WindowKey = tuple[str, str, int]  # function, property, length in ms
 Step = Callable[[Any, Reading], int]

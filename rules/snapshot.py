@@ -11,9 +11,9 @@ import msgspec
 
 from devices.model import Device, Reading, Values
 from rules.engine import Counters, Engine
-from rules.root_cause import GatewayState
 from rules.lifecycle import Episode, Key
 from rules.model import Alarm, SnapshotMismatch
+from rules.root_cause import GatewayState
 from rules.subjects import DEFERRED, SILENT, SUPPRESSED, DeviceSubject, Hold, Subject
 
 VERSION = 1
