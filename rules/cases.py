@@ -1,8 +1,10 @@
-"""Cases: what a pack must and must not raise, written beside it as `<pack>.test.yaml` and run on the production engine.
+"""Cases: what a pack must and must not raise, written beside it as `<pack>.test.yaml` and run on the production
+engine.
 
-A case is one YAML document: devices (zones where a rule needs them), series of readings by simulated time, and the transitions expected,
-all of them and no others. `run_cases(paths)` runs the cases beside the given packs, `lint(paths)` checks the packs; both are what
-`songhua rules test|lint` print. Owns nothing; unreadable files are results, not exceptions.
+A case is one YAML document: devices (zones where a rule needs them), series of readings by simulated time, and the
+transitions expected, all of them and no others. `run_cases(paths)` runs the cases beside the given packs,
+`lint(paths)` checks the packs; both are what `songhua rules test|lint` print. Owns nothing; unreadable files are
+results, not exceptions.
 
     case: burst pages after ten minutes
     devices: {m1: {family: water_meter, interval: 1m, facts: {q3: 2.5}}}
@@ -60,7 +62,9 @@ class CaseDevice(_Part):
 
 
 class Series(_Part):
-    """Readings of one device: at one time, or from..to every. Received `delay` later, or all together at `received` (an upload)."""
+    """Readings of one device: at one time, or from..to every. Received `delay` later, or all together at `received`
+    (an upload).
+    """
 
     device: str = ""
     at: Offset | None = None
@@ -174,7 +178,9 @@ def _run_document(path: str, node: yaml.Node, rules: Sequence[Rule], catalogue: 
 
 
 def run(case: Case, rules: Sequence[Rule], catalogue: Catalogue) -> list[Transition]:
-    """The transitions of a case on a fresh engine, ticked through its simulated time. Raises `ConfigError` for unknown names."""
+    """The transitions of a case on a fresh engine, ticked through its simulated time. Raises `ConfigError` for
+    unknown names.
+    """
     devices = {
         identity: Device(
             id=identity,

@@ -1,13 +1,16 @@
-"""The engine: readings and gateway statuses in, alarm transitions out. Pure and synchronous; time is always a parameter.
+"""The engine: readings and gateway statuses in, alarm transitions out. Pure and synchronous; time is always a
+parameter.
 
-Receives `DecodedBatch`es in journal order, ticks of the wall clock, and people's actions; gives `Transition`s. Owns the state of every
-device, zone, gateway and episode, and writes it out as a snapshot. The same sequence of calls gives the same transitions. A tick
-that changed nothing leaves no trace in the state, so the caller records only those with `tick_mattered`, and repeats them on replay.
+Receives `DecodedBatch`es in journal order, ticks of the wall clock, and people's actions; gives `Transition`s. Owns
+the state of every device, zone, gateway and episode, and writes it out as a snapshot. The same sequence of calls
+gives the same transitions. A tick that changed nothing leaves no trace in the state, so the caller records only those
+with `tick_mattered`, and repeats them on replay.
 
-Event time governs (DESIGN §6): a reading behind its device's watermark is late and neither pages nor clears; a duplicate is nothing.
-The *running clock* follows the processing clock while it moves by up to a minute a call, and stands still through clock steps and our own
-outages: silence, clock-driven holds and the reorder wait are measured by it. Raises nothing for any input; `restore` raises
-`SnapshotMismatch`, and the caller then replays from what the journal keeps.
+Event time governs (DESIGN §6): a reading behind its device's watermark is late and neither pages nor clears; a
+duplicate is nothing. The *running clock* follows the processing clock while it moves by up to a minute a call, and
+stands still through clock steps and our own outages: silence, clock-driven holds and the reorder wait are measured by
+it. Raises nothing for any input; `restore` raises `SnapshotMismatch`, and the caller then replays from what the
+journal keeps.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -109,7 +112,9 @@ class Engine:
         return self.lifecycle.transitions_by_rule
 
     def set_registry(self, view: RegistryView) -> None:
-        """A new registry revision. State of known devices is kept; devices that were removed return from their alarms."""
+        """A new registry revision. State of known devices is kept; devices that were removed return from their
+        alarms.
+        """
         removed = [
             identity for identity in self.registry.devices if identity not in view.devices and identity in self.devices
         ]
@@ -161,7 +166,9 @@ class Engine:
         return answer, self.lifecycle.take()
 
     def outage(self, start: Milliseconds, end: Milliseconds) -> None:
-        """Nothing could reach us in [start, end] (processing clock): not silence. While it lasts, call it before each tick with end = now."""
+        """Nothing could reach us in [start, end] (processing clock): not silence. While it lasts, call it before each
+        tick with end = now.
+        """
         start = max(start, self.outage_end)
         if end <= start:
             return
@@ -179,7 +186,9 @@ class Engine:
         return snapshot.dump(self)
 
     def restore(self, data: bytes) -> None:
-        """Take over a snapshot. Rules may have changed meanwhile: state of unchanged ones is kept, alarms of vanished ones return."""
+        """Take over a snapshot. Rules may have changed meanwhile: state of unchanged ones is kept, alarms of vanished
+        ones return.
+        """
         from rules import snapshot
 
         self._orphans += snapshot.load(self, data)
@@ -373,7 +382,9 @@ class Engine:
             subject.last = reading.values
 
     def _again(self, subject: DeviceSubject, reading: Reading) -> bool:
-        """Whether a reading not ahead of the watermark is to be evaluated: the rest of a split one, or the first after a wrong clock."""
+        """Whether a reading not ahead of the watermark is to be evaluated: the rest of a split one, or the first
+        after a wrong clock.
+        """
         if reading.time == subject.time:
             if reading.values != subject.last:
                 return True

@@ -1,7 +1,9 @@
-"""Why an alarm fired, in figures and in words: evidence of a condition, texts of an alarm, and a rule explained to a person.
+"""Why an alarm fired, in figures and in words: evidence of a condition, texts of an alarm, and a rule explained to a
+person.
 
-`candidates` lists the comparisons of an expression that can serve as evidence, `witness` picks the one that is true; `Texts` come from
-the rule's templates. Pure functions of a rule, the values seen and the catalogue; raise nothing for checked rules.
+`candidates` lists the comparisons of an expression that can serve as evidence, `witness` picks the one that is true;
+`Texts` come from the rule's templates. Pure functions of a rule, the values seen and the catalogue; raise nothing for
+checked rules.
 """
 
 from collections.abc import Iterator, Mapping
@@ -103,7 +105,9 @@ def measured(expression: Expression, choice: int, scope: Scope) -> float | str |
 
 
 def evidence(rule: Rule, expression: Expression, choice: int, scope: Scope, catalogue: Catalogue) -> dict[str, Any]:
-    """{property, operator, value, unit, setpoint, window, duration, values}: windows and durations in ms, the rest in canonical units."""
+    """{property, operator, value, unit, setpoint, window, duration, values}: windows and durations in ms, the rest in
+    canonical units.
+    """
     values: dict[str, Any] = {}
     for name in expression.inputs:
         try:
@@ -219,7 +223,8 @@ def _conditions(rule: Rule, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
         yield "zh", "条件：网关离线（遗嘱或自报）；其下设备的非紧急报警按设计抑制"
         yield (
             "en",
-            "Condition: the gateway is offline (will or its own word); its devices' non-critical alarms are suppressed by design",
+            "Condition: the gateway is offline (will or its own word); "
+            "its devices' non-critical alarms are suppressed by design",
         )
     else:
         root = next(iter(rule.when.values())).root

@@ -1,10 +1,11 @@
 """All rules of a family fused into one function over a reading, generated from the checked nodes of `rules.language`.
 
-`FamilyPrograms(family, rules)` gives for a device's facts a `Program`; its `step(subject, reading)` returns a bit mask: bit i set means
-that the condition of rule i is now the opposite of what `subject.on` says. A rule already raised (`subject.up`) is judged by its
-returning side (deadband). Rules whose facts a device lacks are left out of its program. What depends on facts alone is computed once
-per device (`constants`). A property absent from the reading, or a window not yet full, leaves its rules' bits as they are.
-Nothing here keeps state but the caches of generated functions.
+`FamilyPrograms(family, rules)` gives for a device's facts a `Program`; its `step(subject, reading)` returns a bit
+mask: bit i set means that the condition of rule i is now the opposite of what `subject.on` says. A rule already
+raised (`subject.up`) is judged by its returning side (deadband). Rules whose facts a device lacks are left out of its
+program. What depends on facts alone is computed once per device (`constants`). A property absent from the reading, or
+a window not yet full, leaves its rules' bits as they are. Nothing here keeps state but the caches of generated
+functions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -116,7 +117,9 @@ class FamilyPrograms:
 def contribution(
     arguments: Sequence[Node],
 ) -> tuple[Callable[[Any, Reading], tuple[float, ...] | None], Callable[..., tuple[float, ...]]]:
-    """What a member gives to its zone's window: the values of `arguments`, None while an input is missing; and its constants."""
+    """What a member gives to its zone's window: the values of `arguments`, None while an input is missing; and its
+    constants.
+    """
     emitter = Emitter()
     flags = [isinstance(node, Property) and node.kind is Kind.flag for node in arguments]
     parts = [
@@ -149,7 +152,9 @@ def _join(parts: tuple[str, ...]) -> str:
 
 
 class Emitter:
-    """Turns nodes into Python source. Every identifier and literal in it is made here, never copied from a rule's text."""
+    """Turns nodes into Python source. Every identifier and literal in it is made here, never copied from a rule's
+    text.
+    """
 
     def __init__(self) -> None:
         self.windows: dict[WindowKey, int] = {}

@@ -1,9 +1,9 @@
 """on_delay and off_delay: conditions become alarms when they have lasted, in event time.
 
-A hold completes when event time has passed its end, or when the clock has and the last sample is younger than 1.5 reporting
-intervals. Both ways give the same raised_at: start of the condition + on_delay. A sample speaks for 1.5 intervals; a condition that was
-seen true and whose next sample came later than that counts only up to there. Owns the timers (derived from the holds of the subjects);
-tells its `Outcome` what completed. Raises nothing.
+A hold completes when event time has passed its end, or when the clock has and the last sample is younger than 1.5
+reporting intervals. Both ways give the same raised_at: start of the condition + on_delay. A sample speaks for 1.5
+intervals; a condition that was seen true and whose next sample came later than that counts only up to there. Owns the
+timers (derived from the holds of the subjects); tells its `Outcome` what completed. Raises nothing.
 """
 
 from collections.abc import Iterable
@@ -25,8 +25,9 @@ class Outcome(Protocol):
 class Holds:
     """Runs the holds of all subjects.
 
-    Its clock is the running clock (`awake`), which stands still through clock steps and our own outages; `offset` is what to add to it
-    for the processing clock. A hold remembers the offset of its last sample, so that a step of the server's clock completes nothing.
+    Its clock is the running clock (`awake`), which stands still through clock steps and our own outages; `offset` is
+    what to add to it for the processing clock. A hold remembers the offset of its last sample, so that a step of the
+    server's clock completes nothing.
     """
 
     def __init__(self, outcome: Outcome) -> None:
@@ -54,7 +55,9 @@ class Holds:
             self._arm(subject, bit, hold)
 
     def complete(self, subject: Subject, time: Milliseconds) -> None:
-        """Event time has come to `time`: finish what ended before, as far as samples spoke for it. Before the reading is evaluated."""
+        """Event time has come to `time`: finish what ended before, as far as samples spoke for it. Before the reading
+        is evaluated.
+        """
         validity = VALIDITY * subject.interval
         for bit, hold in sorted((subject.pending or {}).items()):
             if hold.due <= time and hold.due <= hold.seen + validity:
@@ -73,7 +76,9 @@ class Holds:
             self._arm(subject, bit, hold)
 
     def tick(self) -> None:
-        """The running clock moved: finish holds that are due and whose last sample is fresh enough to speak for the present."""
+        """The running clock moved: finish holds that are due and whose last sample is fresh enough to speak for the
+        present.
+        """
         again: list[tuple[Milliseconds, str, str, int]] = []
         while self._timers and self._timers[0][0] <= self.awake:
             _, kind, identity, bit = heappop(self._timers)

@@ -1,7 +1,9 @@
-"""The meaning of an expression, node by node: what `rules.fusion` compiles must agree with (a property test compares the two).
+"""The meaning of an expression, node by node: what `rules.fusion` compiles must agree with (a property test compares
+the two).
 
-Used where speed does not matter: evidence of an alarm, zone windows, tests. Receives a node and a `Scope` that answers names; gives a
-number, a word or a bool. Raises `UnknownValueError` where the scope does not know a value: the condition then stays as it is.
+Used where speed does not matter: evidence of an alarm, zone windows, tests. Receives a node and a `Scope` that
+answers names; gives a number, a word or a bool. Raises `UnknownValueError` where the scope does not know a value: the
+condition then stays as it is.
 """
 
 import operator
@@ -37,7 +39,9 @@ class Scope(Protocol):
 
 
 class Deadband:
-    """How far a value must come back before an alarm returns: a fraction of the setpoint, or an amount in the value's unit."""
+    """How far a value must come back before an alarm returns: a fraction of the setpoint, or an amount in the value's
+    unit.
+    """
 
     __slots__ = ("amount", "fraction")
 
@@ -89,12 +93,15 @@ def evaluate(node: Node, scope: Scope, band: Deadband | None = None, positive: b
         case Not(operand):
             return not condition(operand, scope, band, not positive)
         case Logic("and", operands):
-            return all([condition(operand, scope, band, positive) for operand in operands])
+            values = [condition(operand, scope, band, positive) for operand in operands]
+            return all(values)
         case Logic(_, operands):
-            return any([condition(operand, scope, band, positive) for operand in operands])
+            values = [condition(operand, scope, band, positive) for operand in operands]
+            return any(values)
         case Comparison(terms, symbols):
             pairs = zip(terms, symbols, terms[1:], strict=False)
-            return all([_compare(left, symbol, right, scope, band, positive) for left, symbol, right in pairs])
+            values = [_compare(left, symbol, right, scope, band, positive) for left, symbol, right in pairs]
+            return all(values)
     raise TypeError(node)
 
 

@@ -1,13 +1,14 @@
-"""The language of `when`: a small closed grammar, parsed with Python's `ast` against an allow-list into our own nodes.
+"""The language of `when`: a small closed grammar, parsed with Python's `ast` against an allow-list into our own
+nodes.
 
-Receives the text of an expression and the scope it is written for (a family's properties, device or zone level); gives an
-`Expression`, a tree of the node classes below that `rules.fusion` turns into Python source and `rules.interpret` walks. Nothing of
-the text ever reaches `compile`: only our nodes do. Owns no state. Raises `LanguageError` with the column and what was expected; a
-person must change the text.
+Receives the text of an expression and the scope it is written for (a family's properties, device or zone level);
+gives an `Expression`, a tree of the node classes below that `rules.fusion` turns into Python source and
+`rules.interpret` walks. Nothing of the text ever reaches `compile`: only our nodes do. Owns no state. Raises
+`LanguageError` with the column and what was expected; a person must change the text.
 
     expression  comparison (also chained), and / or / not, + - * / and unary minus, numbers, parentheses
     names       a property of the family, `facts.<name>`; a word in quotes only beside a `*_state`
-    functions   see `FUNCTIONS` (a reading's device) and `ZONE_FUNCTIONS` (members of a zone); durations are words such as '10m'
+    functions   `FUNCTIONS` (a reading's device), `ZONE_FUNCTIONS` (members of a zone); durations are words such as '10m'
 """
 
 import ast
@@ -40,7 +41,9 @@ class Kind(StrEnum):
 
 
 class LanguageError(ConfigError):
-    """The text of an expression is refused: `column` counts characters from 0, `expected` says what would be accepted there."""
+    """The text of an expression is refused: `column` counts characters from 0, `expected` says what would be accepted
+    there.
+    """
 
     def __init__(self, message: str, column: int, expected: str) -> None:
         super().__init__(f"{message}; expected {expected}")
@@ -116,7 +119,9 @@ Node: TypeAlias = Number | Text | Property | Fact | Call | Negative | Arithmetic
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """Signature of a function: `parameters` of property | duration | word | number | condition; English and Chinese for `explain`."""
+    """Signature of a function: `parameters` of property | duration | word | number | condition; English and Chinese
+    for `explain`.
+    """
 
     parameters: tuple[str, ...]
     kind: Kind
@@ -124,7 +129,7 @@ class Function:
     zh: str
 
 
-# Over the readings of one device, in event time. Unknown (window not yet full, no location) leaves the rule's condition as it is.
+# Over the readings of one device, in event time. Unknown (window not yet full) leaves the rule's condition as it is.
 FUNCTIONS: Mapping[str, Function] = {
     "mean": Function(("property", "duration"), Kind.number, "mean of {0} over {1}", "{1}内{0}的平均值"),
     "min": Function(("property", "duration"), Kind.number, "minimum of {0} over {1}", "{1}内{0}的最小值"),
@@ -167,7 +172,9 @@ _GRAMMAR = "numbers, properties, facts.<name>, our functions, comparisons, and/o
 
 @dataclass(frozen=True)
 class Expression:
-    """A checked expression: `inputs` must be in a reading for the condition to be evaluated, `facts` must be known of the device."""
+    """A checked expression: `inputs` must be in a reading for the condition to be evaluated, `facts` must be known of
+    the device.
+    """
 
     source: str
     root: Node
@@ -219,7 +226,8 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def parse(source: str, family: str, catalogue: Catalogue, *, zone: bool = False) -> Expression:
-    """Check `source` as a condition over readings of `family` (or, with `zone`, over a zone of them). Raises `LanguageError`.
+    """Check `source` as a condition over readings of `family` (or, with `zone`, over a zone of them). Raises
+    `LanguageError`.
 
     Bounded: at most 500 characters, 150 nodes, 20 levels; a hostile text is refused in well under 50 ms.
     """

@@ -1,11 +1,12 @@
 """The life of an alarm: ISA-18.2 states, episodes, paging, and what people may do to them (IEC 62682 §5).
 
-Receives what happened (raised, returned, suppressed, a person's action, time) and gives `Transition`s, each with a copy of its alarm.
-Owns every episode that is not over and, for comments and verdicts, the last thousand that are. Refusals are answers, not errors.
+Receives what happened (raised, returned, suppressed, a person's action, time) and gives `Transition`s, each with a
+copy of its alarm. Owns every episode that is not over and, for comments and verdicts, the last thousand that are.
+Refusals are answers, not errors.
 
-An episode begins with a raise. Raised again before it was acknowledged, it goes on (`occurrences`). It ends in NORM: acknowledged and
-returned. A raise that comes out of a device's backlog is kept back until the backlog ends: still active then, it pages; already over, it
-is recorded without paging.
+An episode begins with a raise. Raised again before it was acknowledged, it goes on (`occurrences`). It ends in NORM:
+acknowledged and returned. A raise that comes out of a device's backlog is kept back until the backlog ends: still
+active then, it pages; already over, it is recorded without paging.
 """
 
 import copy
@@ -47,7 +48,9 @@ class Place:
 
 
 class Kept(msgspec.Struct):
-    """A raise kept back because it came out of a backlog; `clock` and `time` when that was, to see whether the backlog goes on."""
+    """A raise kept back because it came out of a backlog; `clock` and `time` when that was, to see whether the
+    backlog goes on.
+    """
 
     cause: str
     to_state: State
@@ -67,7 +70,9 @@ class Episode(msgspec.Struct):
 
 
 class Lifecycle:
-    """All episodes by (rule, subject); transitions collect in `out` until `take()`. `clock` is the present processing time."""
+    """All episodes by (rule, subject); transitions collect in `out` until `take()`. `clock` is the present processing
+    time.
+    """
 
     def __init__(self) -> None:
         self.episodes: dict[Key, Episode] = {}
@@ -100,7 +105,8 @@ class Lifecycle:
     ) -> None:
         """The condition held for on_delay: `start` names the episode, `at` is when it became an alarm (event time).
 
-        `suppressed_by` makes it DSUPR; `keep` (event time of the reading) keeps it back until its device's backlog ends.
+        `suppressed_by` makes it DSUPR; `keep` (event time of the reading) keeps it back until its device's backlog
+        ends.
         """
         key: Key = (rule.id, place.kind, place.id)
         episode = self.episodes.get(key)
@@ -212,7 +218,9 @@ class Lifecycle:
         self._emit(episode, "suppress", State.DSUPR, at, notify=False)
 
     def unsuppress(self, key: Key, at: Milliseconds) -> None:
-        """The cause is gone and the alarm is still active: back to its state, and paged if nobody has acknowledged it."""
+        """The cause is gone and the alarm is still active: back to its state, and paged if nobody has acknowledged
+        it.
+        """
         episode = self.episodes.get(key)
         if episode is None or episode.alarm.state is not State.DSUPR:
             return
@@ -236,7 +244,8 @@ class Lifecycle:
         episode = self.episodes[key]
         alarm = episode.alarm
         if action.kind in ("acknowledge", "shelve", "unshelve") and action.seen_version != alarm.version:
-            return f"告警已更新到第 {alarm.version} 版，请刷新后再操作 / the alarm has moved on to version {alarm.version}: reload, then decide"
+            moved_on = f"the alarm has moved on to version {alarm.version}: reload, then decide"
+            return f"告警已更新到第 {alarm.version} 版，请刷新后再操作 / {moved_on}"
         if alarm.version == 0:
             return _UNKNOWN
         match action.kind:
@@ -287,7 +296,8 @@ class Lifecycle:
         if until is None or until <= now:
             return "搁置须有将来的截止时间 / shelving needs an end in the future"
         if until - now > longest:
-            return f"该优先级最长搁置 {longest // _HOUR} 小时 / this priority may be shelved for {longest // _HOUR} h at most"
+            hours = longest // _HOUR
+            return f"该优先级最长搁置 {hours} 小时 / this priority may be shelved for {hours} h at most"
         if alarm.state not in (State.UNACK, State.ACKED, State.RTNUN):
             return f"状态 {alarm.state} 不能搁置 / cannot be shelved in state {alarm.state}"
         alarm.shelved_until, alarm.shelve_reason = until, reason
@@ -299,10 +309,8 @@ class Lifecycle:
     def _unshelve(self, episode: Episode, now: Milliseconds, actor: str | None, note: str | None) -> None:
         alarm = episode.alarm
         alarm.shelved_until = alarm.shelve_reason = None
-        if not episode.holds:
-            to_state = State.NORM
-        else:
-            to_state = State.UNACK if alarm.acked_at is None else State.ACKED
+        still = State.UNACK if alarm.acked_at is None else State.ACKED
+        to_state = still if episode.holds else State.NORM
         self._emit(episode, "unshelve", to_state, now, actor=actor, note=note, notify=to_state is State.UNACK)
 
     def _emit(

@@ -1,7 +1,8 @@
 """Functions of the moment and the place: hour of the day, day of the year, elevation of the sun.
 
-Receive event time (ms) and a device's coordinates, give plain numbers. Fixed hours are wrong for lighting: in Harbin the sun sets at
-15:51 in December and 19:26 in June, so lighting rules ask for the sun. Local time is UTC+8 all year (GB/T 7408). Raise nothing.
+Receive event time (ms) and a device's coordinates, give plain numbers. Fixed hours are wrong for lighting: in Harbin
+the sun sets at 15:51 in December and 19:26 in June, so lighting rules ask for the sun. Local time is UTC+8 all year
+(GB/T 7408). Raise nothing.
 """
 
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ def day_of_year(time: int) -> float:
 
 
 def sun_elevation(time: int, lon: float | None, lat: float | None) -> float:
-    """Degrees above the horizon, refraction included, to about 0.1 degree (time to the minute, place to 0.05 degree)."""
+    """Degrees above the horizon, with refraction, to about 0.1 degree (time to the minute, place to 0.05 degree)."""
     if lon is None or lat is None:
         return UNKNOWN
     return _elevation(time // _MINUTE, round(lon * 20), round(lat * 20))

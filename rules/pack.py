@@ -1,7 +1,9 @@
-"""Packs: YAML files of rules, one document a rule, as a person writes them; read, checked and turned into `Rule` objects.
+"""Packs: YAML files of rules, one document a rule, as a person writes them; read, checked and turned into `Rule`
+objects.
 
-`read(paths, catalogue)` gives the rules and every `Finding` (file, line, column, what was expected); `load` raises `ConfigError`
-with all of them at once. Owns nothing at run time. DESIGN §8 is the shape of a document; priorities and states follow ISA-18.2.
+`read(paths, catalogue)` gives the rules and every `Finding` (file, line, column, what was expected); `load` raises
+`ConfigError` with all of them at once. Owns nothing at run time. DESIGN §8 is the shape of a document; priorities and
+states follow ISA-18.2.
 """
 
 import string
@@ -43,7 +45,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rule:
-    """A checked rule. `when` holds one expression per family; delays and windows are in ms; texts are templates over evidence."""
+    """A checked rule. `when` holds one expression per family; delays and windows are in ms; texts are templates over
+    evidence.
+    """
 
     id: str
     kind: RuleKind
@@ -108,7 +112,9 @@ class AppliesTo(_Part):
 
 
 class RuleDocument(_Part):
-    """One rule as written. Exactly one of `when` (expression), `silence: cadence` and `gateway: down` says what raises it."""
+    """One rule as written. Exactly one of `when` (expression), `silence: cadence` and `gateway: down` says what
+    raises it.
+    """
 
     rule: str = Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$", max_length=64)
     title: Bilingual
@@ -148,7 +154,9 @@ def shipped() -> list[Path]:
 
 
 def load(paths: Iterable[Path], catalogue: Catalogue) -> list[Rule]:
-    """All rules of the packs. Raises `ConfigError` naming file, line, column and what was expected, for every error at once."""
+    """All rules of the packs. Raises `ConfigError` naming file, line, column and what was expected, for every error
+    at once.
+    """
     rules, findings = read(paths, catalogue)
     errors = [str(finding) for finding in findings if finding.severity == "error"]
     if errors:
@@ -159,7 +167,9 @@ def load(paths: Iterable[Path], catalogue: Catalogue) -> list[Rule]:
 def read(
     paths: Iterable[Path], catalogue: Catalogue, known_facts: Mapping[str, Collection[str]] | None = None
 ) -> tuple[list[Rule], list[Finding]]:
-    """Rules that are right and findings about the others. `known_facts` (family -> names) adds warnings for facts no profile has."""
+    """Rules that are right and findings about the others. `known_facts` (family -> names) adds warnings for facts no
+    profile has.
+    """
     rules: list[Rule] = []
     findings: list[Finding] = []
     homes: dict[str, str] = {}
@@ -199,7 +209,9 @@ class _Located:
     def at(
         self, location: Sequence[Any], message: str, offset: int = 0, severity: Literal["error", "warning"] = "error"
     ) -> Finding:
-        """A finding at the part that `location` (keys from the root) leads to, or the nearest part above it that exists."""
+        """A finding at the part that `location` (keys from the root) leads to, or the nearest part above it that
+        exists.
+        """
         node = self._node
         for key in location:
             found = None
@@ -283,7 +295,9 @@ class _Located:
     def _check_facts(self, when: Mapping[str, Expression], known_facts: Mapping[str, Collection[str]]) -> None:
         for family, expression in when.items():
             for fact in sorted(expression.facts - set(known_facts.get(family, ()))):
-                message = f"no profile of {family} has the fact {fact}: the rule applies only to devices that set it themselves"
+                message = (
+                    f"no profile of {family} has the fact {fact}: only devices that set it themselves have the rule"
+                )
                 self.findings.append(self.at(("when",), message, severity="warning"))
 
 

@@ -1,8 +1,10 @@
-"""The reorder buffer of a device whose source may deliver out of order (lateness > 0): readings leave it in event time, once each.
+"""The reorder buffer of a device whose source may deliver out of order (lateness > 0): readings leave it in event
+time, once each.
 
-A reading leaves when the device's newest event time is a wait ahead of it, or when the running clock is a wait past its arrival. The
-wait is 4/3 of the lateness: a shuffle of +/- 60 s sets two readings up to 120 s apart, and lateness 90 s must sort it. What is behind the
-last one that left is late. Owns only the order of `DeviceSubject.buffer`; the engine's timers call back.
+A reading leaves when the device's newest event time is a wait ahead of it, or when the running clock is a wait past
+its arrival. The wait is 4/3 of the lateness: a shuffle of +/- 60 s sets two readings up to 120 s apart, and lateness
+90 s must sort it. What is behind the last one that left is late. Owns only the order of `DeviceSubject.buffer`; the
+engine's timers call back.
 """
 
 from bisect import bisect_left, insort

@@ -1,8 +1,10 @@
-"""Gateways: their connection state from status messages and wills, and the one alarm that stands for everything behind a dead one.
+"""Gateways: their connection state from status messages and wills, and the one alarm that stands for everything
+behind a dead one.
 
-A will is written at CONNECT and may arrive after the gateway has come back: the will of an earlier session is ignored. The episode of a
-gateway's alarm is its session. While every gateway that recently heard a device is down, the device's non-critical alarms are suppressed
-by design (ISA-18.2 DSUPR). Owns the state of each gateway; raises nothing.
+A will is written at CONNECT and may arrive after the gateway has come back: the will of an earlier session is
+ignored. The episode of a gateway's alarm is its session. While every gateway that recently heard a device is down,
+the device's non-critical alarms are suppressed by design (ISA-18.2 DSUPR). Owns the state of each gateway; raises
+nothing.
 """
 
 from hashlib import blake2b
@@ -18,8 +20,9 @@ RECENT = 3  # a gateway heard a device recently within this many learnt interval
 
 
 class GatewayState(msgspec.Struct):
-    """`since` is the receive time of the last change, `drops` how often this session went offline, `back` when it came back (running
-    clock); `due` is the processing time at which being offline becomes an alarm."""
+    """`since` is the receive time of the last change, `drops` how often this session went offline, `back` when it
+    came back (running clock); `due` is the processing time at which being offline becomes an alarm.
+    """
 
     id: str
     district: str
@@ -34,7 +37,9 @@ class GatewayState(msgspec.Struct):
 
 
 class Gateways:
-    """State of every gateway that ever published its status. `rule` is the rule's name, None where no pack asks for gateways."""
+    """State of every gateway that ever published its status. `rule` is the rule's name, None where no pack asks for
+    gateways.
+    """
 
     def __init__(self, rule: str | None, on_delay: Milliseconds) -> None:
         self.rule = rule

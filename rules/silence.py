@@ -1,9 +1,10 @@
 """Silence: a device that stopped reporting, judged against what it really does. The only rule that uses receive time.
 
-The interval of each device is learnt from the gaps between receptions (the middle of the last five, never below the profile's
-nominal one), so that a meter which uploads once a day is not called silent every night. Time is the *running clock*: it advances
-with the processing clock while that moves plausibly, and stands still through our own outages and clock steps, so that neither is taken
-for silence. Owns a coarse wheel of deadlines, derived from the subjects; raises nothing.
+The interval of each device is learnt from the gaps between receptions (the middle of the last five, never below the
+profile's nominal one), so that a meter which uploads once a day is not called silent every night. Time is the
+*running clock*: it advances with the processing clock while that moves plausibly, and stands still through our own
+outages and clock steps, so that neither is taken for silence. Owns a coarse wheel of deadlines, derived from the
+subjects; raises nothing.
 """
 
 from collections.abc import Iterator
@@ -53,7 +54,9 @@ class Cadence:
         self._wheel.setdefault(slot, []).append(subject)
 
     def due(self, awake: Milliseconds) -> Iterator[DeviceSubject]:
-        """Devices quiet for longer than allowed at running clock `awake`, in order of name; each is given once, then no longer watched."""
+        """Devices quiet for longer than allowed at running clock `awake`, in order of name; each is given once, then
+        no longer watched.
+        """
         present = awake // _SLOT
         if present == self._turned:
             return

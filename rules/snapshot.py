@@ -1,8 +1,8 @@
 """The engine's state as bytes: what a restart loads before it replays the journal from the snapshot's position.
 
-`dump` and `load` know every part of the engine; they translate the bits of conditions through rule names, so that a changed pack keeps
-the state of its unchanged rules. A snapshot of another format version, or damaged bytes, raises `SnapshotMismatch`: the caller then
-starts empty and replays from what the journal keeps.
+`dump` and `load` know every part of the engine; they translate the bits of conditions through rule names, so that a
+changed pack keeps the state of its unchanged rules. A snapshot of another format version, or damaged bytes, raises
+`SnapshotMismatch`: the caller then starts empty and replays from what the journal keeps.
 """
 
 from typing import Any

@@ -1,7 +1,8 @@
-"""What the engine remembers of each device and zone: the bits of its conditions, its running holds, its watermark, its cadence.
+"""What the engine remembers of each device and zone: the bits of its conditions, its running holds, its watermark,
+its cadence.
 
-`Subject` is what a hold works on; `DeviceSubject` adds event time, windows and silence. Plain slots, because one exists per device
-(about 600 bytes with its last reading). Owned by the engine and its parts, written by nobody else.
+`Subject` is what a hold works on; `DeviceSubject` adds event time, windows and silence. Plain slots, because one
+exists per device (about 600 bytes with its last reading). Owned by the engine and its parts, written by nobody else.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,9 @@ class Hold(msgspec.Struct):
 
 
 class Subject:
-    """Bits of the conditions of one device or zone: `on` = condition true now, `up` = raised; `due` = earliest completion of a hold."""
+    """Bits of the conditions of one device or zone: `on` = condition true now, `up` = raised; `due` = earliest
+    completion of a hold.
+    """
 
     __slots__ = ("due", "id", "interval", "lateness", "on", "pending", "rules", "up", "watch")
     kind: SubjectKind
@@ -82,7 +85,9 @@ class Subject:
 
 
 class DeviceSubject(Subject):
-    """A device: `time` is its watermark, `heard` and `awake` when something of it was last received (wall and running clock)."""
+    """A device: `time` is its watermark, `heard` and `awake` when something of it was last received (wall and running
+    clock).
+    """
 
     __slots__ = (
         "awake",

@@ -1,8 +1,10 @@
-"""What one device remembers of one property over event time: bounded windows behind `mean`, `min`, `delta`, `baseline`, ...
+"""What one device remembers of one property over event time: bounded windows behind `mean`, `min`, `delta`,
+`baseline`, ...
 
-Each receives the readings of one device in ascending event time through `push(time, value)` and gives its result, or None while it
-does not know yet; `value` keeps the last result. At most 24 buckets a window (about 400 bytes), whatever the reporting interval, so
-a window is exact to 1/24 of its length. Own their state and nothing else; `dump` and `load` are for snapshots. Raise nothing.
+Each receives the readings of one device in ascending event time through `push(time, value)` and gives its result, or
+None while it does not know yet; `value` keeps the last result. At most 24 buckets a window (about 400 bytes),
+whatever the reporting interval, so a window is exact to 1/24 of its length. Own their state and nothing else; `dump`
+and `load` are for snapshots. Raise nothing.
 """
 
 from array import array
@@ -102,7 +104,9 @@ class Extreme(_Bucketed):
 
 
 class Swing(Extreme):
-    """`drop` and `rise`: distance of the present value from the extreme of what was seen within the window, however little that is."""
+    """`drop` and `rise`: distance of the present value from the extreme of what was seen within the window, however
+    little that is.
+    """
 
     __slots__ = ()
     whole = False
@@ -154,7 +158,7 @@ class Mean(_Bucketed):
 
 
 class Lag(_Bucketed):
-    """`delta` and `rate`: the present value against the newest one that is at least a window old (and less than two)."""
+    """`delta` and `rate`: the present value against the newest one that is at least a window old (less than two)."""
 
     __slots__ = ("hourly",)
 
@@ -212,7 +216,9 @@ class Seen:
 
 
 class Baseline:
-    """`baseline`: what the property usually is at this hour of the day (UTC+8), known after three days; forgets over about a week."""
+    """`baseline`: what the property usually is at this hour of the day (UTC+8), known after three days; forgets over
+    about a week.
+    """
 
     __slots__ = ("count", "days", "hour", "means", "total", "value")
     _DAYS = 3

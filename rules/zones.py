@@ -1,9 +1,9 @@
 """Rules over zones: windows of event time over the members of a circuit, a DMA or a loop.
 
-A window closes when every live member has reported up to its end, or `zone_lateness` after its end by the clock; windows close in order.
-It carries its coverage (members that reported in it / all members); below the rule's minimum it says nothing: one dead meter never stalls
-a DMA, and a partial sum never counts as a loss. A member's last reading in the window counts. Owns the windows; tells the engine's
-`closed` what the aggregates are.
+A window closes when every live member has reported up to its end, or `zone_lateness` after its end by the clock;
+windows close in order. It carries its coverage (members that reported in it / all members); below the rule's minimum
+it says nothing: one dead meter never stalls a DMA, and a partial sum never counts as a loss. A member's last reading
+in the window counts. Owns the windows; tells the engine's `closed` what the aggregates are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +23,9 @@ _NAMED = 20
 
 
 class ZoneSubject(Subject):
-    """One rule over one zone. `open[start][member]` holds (event time, values of the arguments); `time` is the end of the last closed."""
+    """One rule over one zone. `open[start][member]` holds (event time, values of the arguments); `time` is the end of
+    the last closed.
+    """
 
     __slots__ = ("last", "members", "open", "remaining", "rule", "time", "zone")
     kind = "zone"
@@ -55,7 +57,9 @@ class ZoneMember:
 
 
 class Zones:
-    """All zone rules over all zones of the registry. `live(members)` says who can be waited for; `closed` takes a window's scope."""
+    """All zone rules over all zones of the registry. `live(members)` says who can be waited for; `closed` takes a
+    window's scope.
+    """
 
     def __init__(
         self,
