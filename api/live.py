@@ -29,14 +29,16 @@ _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 15.0
 
 
-class _Reading(msgspec.Struct):
+class LiveReading(msgspec.Struct):
+    """A normalised reading as published by ingest; `time` in ms since the epoch."""
+
     device: str
     time: Annotated[Milliseconds, msgspec.Meta(ge=0, le=LATEST_MOMENT)]
     values: dict[str, float | str]
     quality: str = "ok"
 
 
-_decoder = msgspec.json.Decoder(_Reading)
+_decoder = msgspec.json.Decoder(LiveReading)
 
 
 class LiveReadings:
@@ -132,15 +134,21 @@ class LiveReadings:
 
     async def _listen(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
-            try:
-                reading = _decoder.decode(message.payload if isinstance(message.payload, bytes) else b"")
-            except msgspec.DecodeError:
-                continue
-            if str(message.topic).rpartition("/")[2] == reading.device:
+            payload = message.payload if isinstance(message.payload, bytes) else b""
+            if (reading := decode_reading(str(message.topic), payload)) is not None:
                 self._offer(reading.device, reading_event(reading))
 
 
-def reading_event(reading: _Reading) -> bytes:
+def decode_reading(topic: str, payload: bytes) -> LiveReading | None:
+    """What ingest publishes; None for anything else, also where topic and payload name different devices."""
+    try:
+        reading = _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return reading if topic.rpartition("/")[2] == reading.device else None
+
+
+def reading_event(reading: LiveReading) -> bytes:
     """The same shape as an item of `/v1/latest`."""
     document = {
         "device": reading.device,
