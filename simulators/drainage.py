@@ -36,8 +36,8 @@ class Manhole:
         velocity = 0.35 + 0.35 * draw + 0.02 * self._noise.at(time // 1000 + 1)
         open_cover = False
         for incident in self._incidents:
-            rise = min((time - incident.begins) / _RISE, (incident.ends - time) / _RISE, 1.0)
-            if rise >= 0:
+            if incident.begins <= time < incident.ends:
+                rise = incident.strength(time, _RISE)
                 open_cover = True
                 level += (incident.magnitude * self._depth - level) * rise
                 velocity *= 1 - 0.9 * rise

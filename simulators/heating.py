@@ -14,6 +14,7 @@ from simulators.incidents import Incident
 from simulators.readings import Values
 
 _FALL = 8 * 60_000  # ms in which a return line cools after its circulation is lost
+_THROTTLED = 0.55  # share of the flow that is lost when the return runs cold
 _WATER = 1.16  # kW per m3/h and K
 
 
@@ -50,9 +51,9 @@ class HeatStation:
             pressure = 0.45 * self._pressure + 0.001 * noise.at(second + 3)
             back_pressure = pressure - 0.002
         for incident in self._incidents:
-            fall = min((time - incident.begins) / _FALL, (incident.ends - time) / _FALL, 1.0)
-            if fall > 0:
-                back += (incident.magnitude - back) * fall
+            loss = incident.strength(time, _FALL)
+            back += (incident.magnitude - back) * loss
+            flow *= 1 - _THROTTLED * loss
         return {
             "supply_temperature": round(supply, 1),
             "return_temperature": round(back, 1),

@@ -55,6 +55,10 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, rename={"begins": "fro
     actual_from: Milliseconds | None = None
     actual_until: Milliseconds | None = None
 
+    def strength(self, time: Milliseconds, ramp: Milliseconds) -> float:
+        """0 outside the incident, 1 inside it, linear during the first and the last `ramp` ms."""
+        return max(0.0, min((time - self.begins) / ramp, (self.ends - time) / ramp, 1.0))
+
     def overlap(self, time: Milliseconds) -> float:
         """Hours of the incident that have passed at `time`."""
         return (min(time, self.ends) - self.begins) / HOUR if time > self.begins else 0.0
@@ -78,7 +82,7 @@ _SORTS: dict[Kind, _Sort] = {
     "lamp_out": _Sort(4, "streetlight.out", (40, 90), (0.002, 0.02), 35),
     "lamp_burning_by_day": _Sort(3, "streetlight.day_on", (60, 90), (0.9, 1.0), 55),
     "manhole": _Sort(3, "pipe_drainage.level", (15, 30), (0.86, 0.97), 15),
-    "supply_low": _Sort(2, "pipe_supply.low", (20, 30), (0.07, 0.125), 16),
+    "supply_low": _Sort(2, "pipe_supply.low", (30, 40), (0.07, 0.125), 25),
     "heating_return_low": _Sort(2, "pipe_heating.return_low", (100, 150), (22.0, 32.0), 85),
     "gateway_down": _Sort(2, "gateway.down", (2, 4), (1.0, 1.0), None),
 }

@@ -13,6 +13,7 @@ from simulators.demand import Register
 from simulators.incidents import Incident
 from simulators.readings import Values
 
+_SAG = 8 * 60_000  # ms in which a failing pump lets the pressure sag; a burst would be faster
 _BATTERY_LIFE = 8 * 365 * DAY
 _FIRST_BATTERY = 1_735_689_600_000  # 2025-01-01
 
@@ -81,8 +82,7 @@ class SupplySensor:
         # Pressure sags by some 10 % when the town draws most.
         pressure = self._design * (1.02 - 0.10 * _town_demand(time)) + 0.002 * self._noise.at(time // 1000)
         for incident in self._incidents:
-            if incident.begins <= time < incident.ends:
-                pressure = incident.magnitude + 0.001 * self._noise.at(time // 1000)
+            pressure += (incident.magnitude - pressure) * incident.strength(time, _SAG)
         values: Values = {
             "pressure": round(pressure, 4),
             "free_chlorine": round(0.42 + 0.06 * self._noise.smooth(time / (3 * HOUR)), 2),
