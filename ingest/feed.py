@@ -2,47 +2,16 @@
 
 A consumer near the head gets the batch that the live path decoded, from memory; one that fell behind (outage, restart)
 gets the journal read and decoded again. Nobody waits for anybody. The feed owns the memory window and the decode
-frontier; consumers own their positions. A `TransientError` of a consumer means: the same batch again, after a back-off.
+frontier; consumers own their positions.
 """
 
 import asyncio
-import random
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
-import structlog
-
-from devices.errors import TransientError
-from devices.model import DecodedBatch, Milliseconds, Rejection
+from devices.model import DecodedBatch, Rejection
 from devices.reasons import Reason
 from storage.journal import Batch, Journal, Message
-
-log = structlog.get_logger(__name__)
-
-_BACKOFF = (0.1, 5.0)  # s
-_IDLE = 0.25  # s between idle calls at the head
-
-
-class Consumer(Protocol):
-    """Something with its own position in the journal; see the module docstring."""
-
-    name: str
-
-    async def start(self) -> int:
-        """Load what it kept; the journal sequence after which it wants batches."""
-
-    async def accept(self, batch: DecodedBatch) -> None:
-        """Take one batch. What must be durable it commits itself. May raise `TransientError`."""
-
-    async def idle(self, now: Milliseconds) -> None:
-        """Called at the head, at least every 500 ms, with the wall clock."""
-
-    @property
-    def position(self) -> int:
-        """Everything up to here needs no journal any more: the bound for trimming."""
 
 
 class Feed:
@@ -114,44 +83,3 @@ def _damaged(found: Batch, after: int) -> list[Rejection]:
         Rejection(sequence, 0, Reason.damaged_record, detail or "missing", "journal", "", b"", received_at)
         for sequence in range(after + 1, found.first)
     ]
-
-
-class ConsumerTask:
-    """Drives one consumer along the feed for ever; keeps what health wants to know of it."""
-
-    def __init__(self, feed: Feed, consumer: Consumer) -> None:
-        self._feed = feed
-        self.consumer = consumer
-        self.position = 0  # last sequence it accepted (in memory; `consumer.position` is the durable one)
-        self.clock: Milliseconds = 0
-        self.failing_since: float | None = None
-        self.error = ""
-
-    async def run(self) -> None:
-        """Until cancelled. Any other error is a defect and ends the process; the supervisor starts it anew."""
-        self.position = await self.consumer.start()
-        while True:
-            batch = await self._feed.next(self.position, _IDLE)
-            if batch is not None:
-                await self._persist(partial(self.consumer.accept, batch))
-                self.position, self.clock = batch.last, batch.clock
-            if self.position >= self._feed.frontier:
-                await self._persist(lambda: self.consumer.idle(time.time_ns() // 1_000_000))
-            await asyncio.sleep(0)
-
-    async def _persist(self, call: Callable[[], Awaitable[None]]) -> None:
-        delay = _BACKOFF[0]
-        while True:
-            try:
-                await call()
-                if self.failing_since is not None:
-                    log.info("consumer.recovered", consumer=self.consumer.name, position=self.position)
-                self.failing_since, self.error = None, ""
-                return
-            except TransientError as error:
-                if self.failing_since is None:  # log once on failure and once on recovery
-                    log.warning("consumer.failing", consumer=self.consumer.name, error=str(error))
-                    self.failing_since = time.time()
-                self.error = str(error)
-                await asyncio.sleep(error.retry_after or delay * random.uniform(0.5, 1.0))
-                delay = min(delay * 2, _BACKOFF[1])

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from devices.model import DecodedBatch, Milliseconds, Reading, reported
-from ingest.session import Endpoint
+from ingest.endpoint import Endpoint
 
 log = structlog.get_logger(__name__)
 

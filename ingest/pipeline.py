@@ -1,4 +1,4 @@
-"""The live path: take what the session received, make it durable, acknowledge it, decode it, hand it to the feed.
+"""The live path: take what arrived, make it durable, acknowledge it, decode it, hand it to the feed.
 
 Two loops that never wait for each other's trouble. `_receive` journals and acknowledges: its only enemies are the disk
 and the quota, and then it stops acknowledging and reading. `_decode` follows the journal's head, normally with the
@@ -16,10 +16,10 @@ from devices.errors import TransientError
 from devices.model import DecodedBatch
 from ingest.decode import Decoder
 from ingest.feed import Feed
+from ingest.inbox import Inbox
 from ingest.ledger import Ledger
 from ingest.redelivery import FirstReceiveTimes
 from ingest.routing import UnknownDevices
-from ingest.session import Session
 from storage.journal import Journal, Message
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ class Pipeline:
 
     def __init__(
         self,
-        session: Session,
+        inbox: Inbox,
         journal: Journal,
         decoder: Decoder,
         ledger: Ledger,
@@ -44,7 +44,7 @@ class Pipeline:
         commit_in_thread: bool = False,
         on_batch: Callable[[DecodedBatch], None] = lambda batch: None,
     ) -> None:
-        self._session = session
+        self._inbox = inbox
         self._journal = journal
         self._decoder = decoder
         self._ledger = ledger
@@ -66,7 +66,7 @@ class Pipeline:
 
     async def _receive(self) -> None:
         while True:
-            arrived = await self._session.receive()
+            arrived = await self._inbox.receive()
             for start in range(0, len(arrived), _BATCH):
                 messages = arrived[start : start + _BATCH]
                 try:
@@ -75,7 +75,7 @@ class Pipeline:
                     if not self.journal_error:
                         log.error("journal.refused", error=str(error))
                     self.journal_error = str(error)
-                    self._session.put_back(arrived[start:])
+                    self._inbox.put_back(arrived[start:])
                     await asyncio.sleep(_DISK_RETRY)
                     break
                 if self.journal_error:
@@ -89,7 +89,7 @@ class Pipeline:
             last = await asyncio.to_thread(self._journal.append, messages)
         else:
             last = self._journal.append(messages)
-        self._session.acknowledge(messages)
+        self._inbox.acknowledge(messages)
         if self._waiting < _HANDED_OVER:
             self._handed_over.append((last - len(messages) + 1, messages))
             self._waiting += len(messages)

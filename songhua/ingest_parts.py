@@ -6,18 +6,20 @@ Raises `ConfigError` for an address or a rule pack that cannot be right.
 
 from collections.abc import Awaitable, Callable
 
-from storage.stores import open_store
-
 from devices.catalogue import load as load_catalogue
 from devices.profile import load_profiles
+from ingest.connection import Subscription
+from ingest.consumer import ConsumerTask
 from ingest.decode import Decoder
 from ingest.device_time import DeviceClock
-from ingest.feed import ConsumerTask, Feed
+from ingest.endpoint import Endpoint
+from ingest.feed import Feed
+from ingest.inbox import Inbox
 from ingest.ledger import Ledger
 from ingest.live import LivePublisher
 from ingest.pipeline import Pipeline
 from ingest.routing import FILTERS, Router, source_of
-from ingest.session import Endpoint, Session, Subscription
+from ingest.session import Session
 from ingest.store_consumer import StoreConsumer
 from rules import pack
 from rules.consumer import RulesConsumer
@@ -34,6 +36,7 @@ from storage.metadata import open_engine
 from storage.registry import Registry, RegistryView
 from storage.segments import SegmentJournal
 from storage.snapshots import SnapshotStore
+from storage.stores import open_store
 
 CLIENT_ID = "songhua-ingest"
 _KEPT_BEHIND = 64 << 20  # bytes of journal kept for restarts although every consumer has passed them
@@ -50,7 +53,8 @@ class Parts:
         self.registry = Registry(self.engine, {profile.id: profile.facts for profile in profiles.values()})
 
         subscriptions = [Subscription(name, retained_always=name.endswith("/status")) for name in FILTERS]
-        self.session = Session(endpoint, CLIENT_ID, subscriptions, source_of)
+        self.inbox = Inbox()
+        self.session = Session(endpoint, CLIENT_ID, subscriptions, source_of, self.inbox)
         quota = settings.journal_quota
         self.journal = SegmentJournal(var / "journal", quota_bytes=quota, keep_bytes=min(_KEPT_BEHIND, quota // 4))
         self.clock = DeviceClock()
@@ -60,7 +64,7 @@ class Parts:
         self.feed = Feed(self.journal, decoder.decode)
         self.live = LivePublisher(endpoint, f"{CLIENT_ID}-live")
         self.pipeline = Pipeline(
-            self.session, self.journal, decoder, self.ledger, self.feed, refresh, on_batch=self.live.offer
+            self.inbox, self.journal, decoder, self.ledger, self.feed, refresh, on_batch=self.live.offer
         )
 
         self.telemetry = open_store(settings.store_url or f"sqlite:///{settings.telemetry_file}")

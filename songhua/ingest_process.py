@@ -115,7 +115,7 @@ class IngestProcess:
         if self._link_down_since is not None:
             self._parts.rules.note_outage(int(self._link_down_since * 1000), int(now * 1000))
             self._link_down_since = None
-        if not resumed and self._parts.session.generation > 1:
+        if not resumed and self._parts.inbox.generation > 1:
             self._status.session_lost_at = now
             log.error(
                 "mqtt.session_lost", detail="the broker had forgotten our session; what it had queued may be gone"

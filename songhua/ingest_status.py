@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, select
 
 from devices.errors import TransientError
 from ingest import accounting, health
-from ingest.feed import ConsumerTask
+from ingest.consumer import ConsumerTask
 from rules.repository import alarm_counts
 from songhua.ingest_parts import Parts
 from storage.metadata import transaction

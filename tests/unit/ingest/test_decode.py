@@ -7,8 +7,9 @@ import pytest
 from devices.model import Device
 from devices.profile import load_profiles
 from devices.reasons import Reason
-from ingest.decode import MAX_ELEMENTS, MAX_PAYLOAD, Decoder
+from ingest.decode import Decoder
 from ingest.device_time import DeviceClock
+from ingest.elements import MAX_ELEMENTS, MAX_PAYLOAD
 from ingest.routing import Router, UnknownDevices, source_of
 from storage.journal import Message
 from storage.registry import RegistryView
