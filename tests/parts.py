@@ -77,7 +77,7 @@ def free_port() -> int:
 
 @contextmanager
 def influxdb(*, users: Mapping[str, str] | None = None) -> Iterator[Part]:
-    """InfluxDB 1.x at `http://127.0.0.1:port`. `users` (name -> password) turn authentication on, the first administers."""
+    """InfluxDB 1.x at `http://127.0.0.1:port`; `users` (name -> password) turn on authentication."""
     program = _find("influxd", "influxdb")
     with _directory() as directory:
         port = free_port()
