@@ -30,7 +30,7 @@ from rules.notify_mqtt import MqttNotifier
 from rules.notify_webhook import WebhookNotifier
 from rules.outbox import Outbox
 from rules.repository import RulesRepository
-from songhua import broker
+from songhua import broker, logs
 from songhua.settings import Settings
 from storage.metadata import open_engine
 from storage.registry import Registry, RegistryView
@@ -71,7 +71,7 @@ class Parts:
         self.store = StoreConsumer(self.telemetry, self.engine, var / "store", settings.lateness)
         self.store_task = ConsumerTask(self.feed, self.store)
 
-        targets: list[Notifier] = [LogNotifier(), MqttNotifier(url)]
+        targets: list[Notifier] = [LogNotifier(logs.open_notifications(settings)), MqttNotifier(url)]
         if settings.webhook_url:
             targets.append(WebhookNotifier(settings.webhook_url, settings.webhook_secret.get_secret_value()))
         self.outbox = Outbox(self.engine, targets)

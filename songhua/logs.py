@@ -9,7 +9,7 @@ import logging
 import logging.handlers
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -37,6 +37,16 @@ def configure(process: str, settings: Settings, *, supervised: bool) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def open_notifications(settings: Settings) -> TextIO:
+    """`var/log/notifications.log` for one JSON line per notification, each on disk when it is written."""
+    path = settings.logs / "notifications.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", buffering=1, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{variable('var')}: cannot write {path}: {error.strerror}") from error
 
 
 def _shared() -> list[Any]:

@@ -6,8 +6,9 @@ passes what it has read.
 """
 
 import sys
+import termios
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
 from songhua.outlook import Outlook
@@ -69,6 +70,7 @@ class LiveTerminal:
         self._language = language
         self._console = Console(highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
+        self._echo = _silence_control_echo()
         self._live.start()
 
     def say(self, source: str, line: str) -> None:
@@ -81,6 +83,8 @@ class LiveTerminal:
 
     def close(self) -> None:
         self._live.stop()
+        if self._echo is not None:
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, self._echo)
 
 
 def plain_line(outlook: Outlook, language: str) -> str:
@@ -140,6 +144,17 @@ def render(outlook: Outlook, language: str) -> "RenderableType":
     unseen = Text(f", {_count(document['alarms_unacknowledged'])} unacknowledged")
     address = Text.assemble("console ", (outlook.console, "bold"), ("   Ctrl-C stops", "dim"))
     return Panel(Group(figures, Text(), *lines, Text(), active + unseen, rows, Text(), address), title="songhua 松花")
+
+
+def _silence_control_echo() -> list[Any] | None:
+    """Keep the terminal from drawing `^C` into the summary; returns what to restore."""
+    if not sys.stdin.isatty():
+        return None
+    before = termios.tcgetattr(sys.stdin)
+    quiet = [*before]
+    quiet[3] &= ~termios.ECHOCTL
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
+    return before
 
 
 def _rate(outlook: Outlook) -> str:
