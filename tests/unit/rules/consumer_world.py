@@ -172,11 +172,11 @@ class World:
         """Let tasks and threads go on."""
         await asyncio.sleep(0.002)
 
-    def request(self, identity: str, alarm: str, version: int) -> None:
+    def request(self, identity: str, alarm: str, version: int, kind: str = "acknowledge") -> None:
         row = {
             "id": identity,
             "alarm": alarm,
-            "kind": "acknowledge",
+            "kind": kind,
             "actor": "operator",
             "seen_version": version,
             "arguments": {},

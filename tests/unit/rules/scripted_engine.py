@@ -93,6 +93,9 @@ class ScriptedEngine:
         alarm = self._state.alarms.get(action.alarm)
         if alarm is None:
             return "no such alarm", []
+        if action.kind == "comment":
+            self._fold("comment", action.id, now)
+            return None, [self._change(alarm, alarm.state, "comment", now, now)]
         if alarm.version != action.seen_version:
             return "changed meanwhile", []
         self._fold("action", action.id, now)

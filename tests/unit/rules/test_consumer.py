@@ -106,6 +106,26 @@ async def test_an_action_is_applied_once_and_answered(tmp_path: Path) -> None:
     await world.consumer.stop()
 
 
+async def test_an_action_whose_answer_is_not_committed_yet_is_not_applied_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "_BACKOFF", (0.001, 0.005))
+    world = World(tmp_path, RAISED, 3)
+    await world.begin()
+    await world.feed(3)
+    await world.settle()
+    world.request("one", world.alarms()[0]["id"], 1, kind="comment")
+    world.faults.hooks["before commit"] = refuse
+    for _ in range(3):
+        await world.consumer.refresh()
+        await world.idle(300)
+    world.faults.hooks.clear()
+    await world.settle()
+    assert [(row["state"], row["answer"]) for row in world.rows(actions)] == [("applied", None)]
+    assert [row["version"] for row in world.transitions()] == [1, 2]
+    await world.consumer.stop()
+
+
 async def test_actions_do_not_wait_for_the_head(tmp_path: Path) -> None:
     world = World(tmp_path, [*RAISED, reading(4, 2, 1.0)], 4)
     await world.begin()

@@ -113,7 +113,8 @@ async def test_killed_again_and_again_with_ticks_actions_and_snapshots(tmp_path:
         elif step < 0.75 and world.rules.active:
             requests += 1
             alarm = chance.choice(sorted(world.rules.active.values(), key=lambda item: item.id))
-            world.request(f"action{requests}", alarm.id, alarm.version - chance.choice((0, 0, 1)))
+            kind = chance.choice(("acknowledge", "comment"))
+            world.request(f"action{requests}", alarm.id, alarm.version - chance.choice((0, 0, 1)), kind)
             await world.consumer.refresh()
         elif step < 0.85:
             await world.settle()
