@@ -47,7 +47,10 @@ class Damage(msgspec.Struct):
 
 
 class Batch(msgspec.Struct):
-    """What `read` returns: `messages[i]` has sequence `first + i`. `damage` precedes the messages and was skipped."""
+    """What `read` returns: `messages[i]` has sequence `first + i`. `damage` precedes the messages and was skipped.
+
+    The next `after` is `first + len(messages) - 1`, also where damage up to the head leaves `messages` empty.
+    """
 
     first: int
     messages: list[Message]

@@ -25,7 +25,7 @@ BOUNDS_BYTES = _LAYOUT.size
 
 class Bounds(NamedTuple):
     """Everything up to sequence `trimmed` was trimmed; `acknowledged` is the newest whose append returned; `newest`
-    is the first of the newest segment and `reserved` the highest it can hold. `boot` is the boot id, zeros after
+    is the first of the newest segment and `reserved` the highest it can ever hold. `boot` is the boot id, zeros after
     a clean close.
     """
 

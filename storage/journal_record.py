@@ -129,7 +129,7 @@ def decode_body(record: Record) -> list[Message] | None:
     """The messages of a checked record; None if its bytes are whole and still are not what the header promises."""
     try:
         messages = _decoder.decode(record.body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return messages if len(messages) == record.last - record.first + 1 else None
 

@@ -34,8 +34,10 @@ class Segment:
 
 
 class Survey(NamedTuple):
-    """`segments` oldest first; `head`, the newest sequence in use; whether the newest segment is `appendable` at
-    its `end`, behind which `torn_bytes` are to be cut.
+    """Segments oldest first, and the newest sequence in use.
+
+    If `appendable`, the newest segment goes on at its `end`: behind that, `torn_bytes` are to be cut; records
+    between offset `confirmed` and `end` are whole, but nothing proves that they are on the disk.
     """
 
     segments: tuple[Segment, ...]
@@ -43,25 +45,27 @@ class Survey(NamedTuple):
     trimmed: int
     appendable: bool
     torn_bytes: int
+    confirmed: int
 
 
 def survey(directory: Path, bounds: Bounds | None, boot: bytes) -> Survey:
     """Look at `directory` without changing it. `bounds` is None where they are unknown, `boot` the present boot id."""
     segments = _list(directory)
-    certain = bounds is not None and bounds.exact(boot)
+    first = segments[-1].first if segments else 0
     acknowledged = bounds.acknowledged if bounds else 0
-    trimmed = bounds.trimmed if bounds else segments[0].first - 1 if segments else 0
-    if bounds and not certain and bounds.newest > (segments[-1].first if segments else 0):
-        acknowledged = max(acknowledged, bounds.reserved)
-    if not segments:
-        return Survey((), acknowledged, trimmed, False, 0)
-    newest = segments[-1]
-    last, end, lost = _read_through(directory, newest)
-    head = max(last, acknowledged if certain else max(acknowledged, last + lost))
-    if head > last:
-        return Survey(segments, head, trimmed, False, 0)
-    torn, newest.end = newest.end - end, end
-    return Survey(segments, head, trimmed, True, torn)
+    last, end, confirmed, lost = _read_through(directory, segments[-1], acknowledged) if segments else (0, 0, 0, 0)
+    if bounds is None:
+        trimmed = segments[0].first - 1 if segments else 0
+        head = last + lost
+    else:
+        trimmed = bounds.trimmed
+        head = max(last, acknowledged)
+        if not bounds.exact(boot):
+            head = max(head, bounds.reserved if bounds.newest > first else min(last + lost, bounds.reserved))
+    if not segments or head > last:
+        return Survey(segments, head, trimmed, False, 0, 0)
+    torn, segments[-1].end = segments[-1].end - end, end
+    return Survey(segments, head, trimmed, True, torn, confirmed)
 
 
 def _list(directory: Path) -> tuple[Segment, ...]:
@@ -76,17 +80,20 @@ def _list(directory: Path) -> tuple[Segment, ...]:
     return tuple({segment.first: segment for segment in found}.values())
 
 
-def _read_through(directory: Path, segment: Segment) -> tuple[int, int, int]:
-    """Last sequence, offset behind its record, and how many messages the rest may have held."""
-    last, end = segment.first - 1, 0
+def _read_through(directory: Path, segment: Segment, acknowledged: int) -> tuple[int, int, int, int]:
+    """Last sequence; offset behind its record; the same for what was acknowledged; how many messages the rest may
+    hold.
+    """
+    last, end, confirmed = segment.first - 1, 0, 0
     descriptor = os.open(directory / segment.name, os.O_RDONLY)
     try:
         window = Window(descriptor, segment.end)
         for item in walk(window, segment.sync, 0, segment.first, UNBOUNDED):
             if isinstance(item, Record):
                 last, end = item.last, item.end
+                confirmed = end if last <= acknowledged else confirmed
         rest = segment.end - end
         lost = lost_in_tail(segment.sync, window.at(end, min(rest, HEADER_BYTES)), rest, last + 1) if rest else 0
     finally:
         os.close(descriptor)
-    return last, end, lost
+    return last, end, confirmed, lost

@@ -99,9 +99,11 @@ class SegmentJournal:
     def start(self) -> None:
         """Lock, find the head, cut a tail that was never acknowledged.
 
-        Reads the newest segment only: damage elsewhere waits for its reader. Raises `ConfigError` if the directory
-        cannot be used or another process holds it, `TransientError` if the disk is full.
+        Reads the newest segment only: damage elsewhere waits for its reader. Does nothing if started already. Raises
+        `ConfigError` if the directory cannot be used or another process holds it, `TransientError` if the disk is full.
         """
+        if self._lock >= 0:
+            return
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._acquire_lock()
@@ -116,7 +118,7 @@ class SegmentJournal:
 
     def close(self) -> None:
         """Note a clean end and release the lock; safe to call twice."""
-        if self._bounds >= 0 and self._segments:
+        if self._bounds >= 0:
             with suppress(OSError):  # every batch is durable already; the next start only knows less about the end
                 self._save_bounds(self._current_bounds().closed())
                 self._sync(self._bounds)
@@ -153,17 +155,18 @@ class SegmentJournal:
     def read(self, after: int, limit: int) -> Batch | None:
         """Up to about `limit` messages (whole records) with sequence > `after`; None at the head.
 
-        Damage ends a batch and opens the next one, so `messages` are always consecutive from `first`; damage up to
-        the head comes in a batch without messages. The next `after` is `first + len(messages) - 1` in every case.
+        Damage ends a batch and opens the next one, so `messages` are always consecutive from `first`. A batch without
+        messages says that everything up to the head is damaged or trimmed. The next `after` is
+        `first + len(messages) - 1` in every case.
         """
         head = self._head
+        if after >= head:
+            return None
         position = max(after, self._trimmed)
-        return self._reader.read(self._segments, head, position, limit) if position < head else None
+        return self._reader.read(self._segments, head, position, limit) if position < head else Batch(head + 1, [], [])
 
     def trim(self, through: int) -> None:
-        """Unlink segments whose messages all have sequence <= `through`, but neither the newest nor the last
-        `keep_bytes`.
-        """
+        """Unlink segments whose messages all have sequence <= `through`; the newest and the last `keep_bytes` stay."""
         with self._changing:
             left, drop = self._size, 0
             for segment, following in pairwise(self._segments):
@@ -278,17 +281,33 @@ class SegmentJournal:
         self._segments, self._head, self._trimmed = found.segments, found.head, found.trimmed
         self._size = sum(segment.end for segment in found.segments)
         self._reader = JournalReader(self._directory)
-        if not self._segments:
-            return
-        newest = self._segments[-1]
+        self._reserved = self._head
         if found.appendable:
+            newest = self._segments[-1]
             self._writer = os.open(self._directory / newest.name, os.O_RDWR)
-            if found.torn_bytes:
-                os.ftruncate(self._writer, newest.end)
-                self.torn += 1
-        self._reserved = newest.first - 1 + max(self._segment_bytes, newest.end) // SMALLEST_MESSAGE_BYTES
-        self._save_bounds(self._current_bounds())  # durable before the first append: the note of a clean end must go
+            self._settle(newest, found.confirmed, found.torn_bytes)
+            self._reserved = newest.first - 1 + max(self._segment_bytes, newest.end) // SMALLEST_MESSAGE_BYTES
+        # Durable before the first append: the note of a clean end must go, what was decided about the end must stay.
+        self._save_bounds(self._current_bounds())
         self._sync(self._bounds)
+
+    def _settle(self, newest: Segment, confirmed: int, torn_bytes: int) -> None:
+        """Make the newest segment on the disk what the survey saw in memory, before anybody reads it or appends to
+        it.
+
+        Records behind `confirmed` are written again: their sync may have failed, and then only new writes reach the
+        disk.
+        """
+        if torn_bytes:
+            os.ftruncate(self._writer, newest.end)
+            self.torn += 1
+        if confirmed < newest.end:
+            data = memoryview(os.pread(self._writer, newest.end - confirmed, confirmed))
+            while data:
+                data = data[os.pwrite(self._writer, data, newest.end - len(data)) :]
+        if torn_bytes or confirmed < newest.end:
+            self.fsyncs += 1
+            os.fdatasync(self._writer)
 
     def _close_writer(self) -> None:
         if self._writer >= 0:
