@@ -19,6 +19,11 @@ export class AlarmAction {
   /** The version of the alarm that the person saw when acting. */
   version: number | null = $state(null);
 
+  /** Refused because the alarm had moved on from what the person saw. */
+  get stale(): boolean {
+    return this.state === "refused" && /\bversion\b/.test(this.answer);
+  }
+
   get busy(): boolean {
     return this.state === "pending" || this.state === "slow";
   }

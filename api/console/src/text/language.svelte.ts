@@ -28,6 +28,12 @@ class Language {
     return text[this.current] || text.zh || text.en;
   }
 
+  /** The half to show of a text written as "中文 / English"; all of it where it has no two halves. */
+  half(text: string): string {
+    const halves = text.split(" / ");
+    return halves.length === 2 ? this.of({ zh: halves[0] ?? "", en: halves[1] ?? "" }) : text;
+  }
+
   toggle(): void {
     this.current = this.current === "zh" ? "en" : "zh";
     localStorage.setItem(KEY, this.current);
