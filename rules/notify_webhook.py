@@ -23,6 +23,7 @@ from rules.notifiers import Undeliverable
 from rules.safe_http import AddressRefused, Resolver, open_client, resolve
 
 _TIMEOUT = 10.0  # seconds, for a whole attempt
+_ANSWER = 65_536  # bytes; a longer answer costs its connection
 _REFUSED = frozenset({400, 413, 415, 422})
 
 
@@ -77,6 +78,7 @@ class WebhookNotifier:
             async with asyncio.timeout(_TIMEOUT):
                 async with self._client.stream("POST", self._url, content=body, headers=headers) as response:
                     status, retry_after = response.status_code, response.headers.get("Retry-After", "")
+                    await _read_through(response)
         except AddressRefused as error:
             raise Undeliverable(f"webhook: {error}") from error
         except TimeoutError as error:
@@ -94,3 +96,12 @@ class WebhookNotifier:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
+
+
+async def _read_through(response: httpx.Response) -> None:
+    """To the end of a short answer, so that its connection can be used again."""
+    length = 0
+    async for part in response.aiter_raw():
+        length += len(part)
+        if length > _ANSWER:
+            return

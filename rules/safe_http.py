@@ -28,6 +28,8 @@ _OURS = tuple(
         *("::1/128", "fc00::/7"),
     )
 )
+# What `is_global` of some Python versions lets through: IETF protocol assignments, 6to4 relays.
+_SPECIAL = tuple(ipaddress.ip_network(text) for text in ("192.0.0.0/24", "192.88.99.0/24"))
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -48,7 +50,8 @@ def refusal(text: str, allow_private: bool = False) -> str | None:
     if any(address in network for network in _OURS):
         return None if allow_private else "a loopback or private address"
     unicast = address.version == 4 or address in _GLOBAL_UNICAST
-    if not unicast or not address.is_global or address.is_multicast:
+    special = any(address in network for network in _SPECIAL)
+    if not unicast or special or not address.is_global or address.is_multicast:
         return "not a public address"
     return None
 

@@ -68,7 +68,9 @@ def rules(folder: Path, *texts: str) -> list[Rule]:
 
 def rule(name: str, when: str, *more: str, family: str = "water_meter", priority: str = "high") -> str:
     """The text of one expression rule; `more` are further lines."""
-    return "\n".join((f"rule: {name}", f"applies_to: {{family: {family}}}", f'when: "{when}"', f"priority: {priority}", *more))
+    return "\n".join(
+        (f"rule: {name}", f"applies_to: {{family: {family}}}", f'when: "{when}"', f"priority: {priority}", *more)
+    )
 
 
 def reading(
@@ -141,5 +143,10 @@ def action(kind: str, transition: Transition, seen: int | None = None, **argumen
     """A person's action on the alarm of a transition."""
     version = transition.alarm.version if seen is None else seen
     return Action(
-        id="a1", alarm=transition.alarm.id, kind=kind, actor="li", seen_version=version, arguments=arguments  # type: ignore[arg-type]
+        id="a1",
+        alarm=transition.alarm.id,
+        kind=kind,
+        actor="li",
+        seen_version=version,
+        arguments=arguments,  # type: ignore[arg-type]
     )
