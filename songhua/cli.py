@@ -9,7 +9,7 @@ import sys
 import typer
 
 from devices.errors import ConfigError, TransientError
-from songhua.commands import inspection, processes, tokens, traffic
+from songhua.commands import inspection, processes, rules, tokens, traffic
 from songhua.exit_codes import CONFIG, FAILED
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command()(traffic.simulate)
 app.command()(traffic.replay)
 app.command()(inspection.status)
 app.add_typer(inspection.quarantine, name="quarantine")
+app.add_typer(rules.app, name="rules")
 app.add_typer(tokens.app, name="token")
 
 

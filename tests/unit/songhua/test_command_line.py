@@ -86,9 +86,41 @@ def test_a_token_is_made_shown_once_listed_and_revoked(tmp_path: Path) -> None:
     assert songhua("token", "create", "board", "--role", "king", var=tmp_path).returncode == 2
 
 
+def test_the_shipped_packs_pass_lint_and_their_cases(tmp_path: Path) -> None:
+    lint, cases = songhua("rules", "lint", var=tmp_path), songhua("rules", "test", var=tmp_path)
+    assert lint.returncode == 0 and "0 errors" in lint.stdout
+    assert cases.returncode == 0 and cases.stdout.rstrip().endswith("0 failed"), cases.stdout
+
+
+def test_a_wrong_pack_and_a_failing_case_are_exit_code_1(tmp_path: Path) -> None:
+    shipped = ROOT / "rules" / "packs" / "water_meter.yaml"
+    pack = tmp_path / "mine.yaml"
+    pack.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "mine.test.yaml").write_text(
+        "case: nothing happens and yet something is expected\n"
+        "devices: {m1: {family: water_meter}}\n"
+        "until: 1m\n"
+        "expect: [{rule: water_meter.burst, at: 10m, state: UNACK}]\n"
+    )
+    failing = songhua("rules", "test", str(pack), var=tmp_path)
+    assert failing.returncode == 1
+    assert "mine.test.yaml:1: nothing happens" in failing.stdout and "water_meter.burst" in failing.stdout
+    pack.write_text("rule: Wrong Name\n")
+    wrong = songhua("rules", "lint", str(pack), var=tmp_path)
+    assert wrong.returncode == 1 and "mine.yaml:1:" in wrong.stdout
+
+
+def test_a_rule_is_explained_in_both_languages_and_a_wrong_name_gets_a_hint(tmp_path: Path) -> None:
+    english = songhua("rules", "explain", "water_meter.burst", "--language", "en", var=tmp_path)
+    chinese = songhua("rules", "explain", "water_meter.burst", var=tmp_path, SONGHUA_LANGUAGE="zh")
+    assert "Burst behind the meter" in english.stdout and "表后爆管" in chinese.stdout
+    wrong = songhua("rules", "explain", "water_meter.brust", var=tmp_path)
+    assert wrong.returncode == 1 and "water_meter.burst" in wrong.stderr
+
+
 def test_help_names_every_command(tmp_path: Path) -> None:
     text = songhua("--help", var=tmp_path).stdout
-    for command in ("up", "ingest", "api", "broker", "simulate", "status", "quarantine", "token"):
+    for command in ("up", "ingest", "api", "broker", "simulate", "replay", "status", "quarantine", "rules", "token"):
         assert command in text
 
 
