@@ -3,7 +3,8 @@
 The api inserts rows as `pending`; rules alone answers them (`applied` or `refused` with the reason).
 `applied_sequence` and `applied_at` are the place at which the engine was given the action; a replay gives it the
 action there again. Functions take an open connection, because an answer must commit together with its transitions.
-Raises SQLAlchemy's errors.
+Raise SQLAlchemy's errors, which the
+transaction around them translates.
 """
 
 from collections.abc import Sequence

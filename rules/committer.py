@@ -17,8 +17,6 @@ from contextlib import suppress
 from typing import Protocol
 
 import structlog
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
 
 from devices.errors import TransientError
 from devices.model import Milliseconds
@@ -28,8 +26,6 @@ from rules.repository import RulesRepository
 from storage.snapshots import Snapshot, SnapshotStore
 
 log = structlog.get_logger(__name__)
-
-DATABASE_ERRORS = (DBAPIError, NoConnection)
 
 _UNHURRIED = 1.0  # s; how long a mere progress of the cursor may wait
 _BACKOFF = (0.1, 5.0)  # s
@@ -157,7 +153,7 @@ class Committer:
             now = self._clock()
             try:
                 await asyncio.to_thread(self._repository.commit, effects, now)
-            except DATABASE_ERRORS as error:
+            except TransientError as error:
                 self._failed(error)
                 if self._stopping.is_set():
                     return False
@@ -173,12 +169,12 @@ class Committer:
                 self._messenger.wake()
             return True
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: TransientError) -> None:
         now = self._clock()
         if self._failing_since is None:
             self._failing_since = now
             log.error("rules.database_down", error=str(error))
-        self.error = str(getattr(error, "orig", None) or error)
+        self.error = str(error)
         self._progress.set()
         if not self._told and now - self._failing_since >= self._grace * 1000:
             self._told = True
@@ -197,5 +193,5 @@ class Committer:
             await asyncio.to_thread(self._repository.forget_inputs, self._snapshots.oldest)
         except OSError as error:
             log.error("rules.snapshot_failed", error=str(error))
-        except DATABASE_ERRORS as error:
+        except TransientError as error:
             log.warning("rules.inputs_kept", error=str(error))

@@ -18,8 +18,9 @@ from typing import Protocol
 
 import structlog
 
+from devices.errors import TransientError
 from devices.model import DecodedBatch, Milliseconds
-from rules.committer import DATABASE_ERRORS, Committer, Messenger
+from rules.committer import Committer, Messenger
 from rules.effects import Cursor, Input, Outage, Place, Request, Tick
 from rules.gateway_sessions import GatewaySessions
 from rules.model import Action, Alarm, SnapshotMismatch, Transition
@@ -146,7 +147,7 @@ class RulesConsumer:
             try:
                 place = await asyncio.to_thread(self._load)
                 break
-            except DATABASE_ERRORS as error:
+            except TransientError as error:
                 log.error("rules.database_down", error=str(error))
                 await asyncio.sleep(_RETRY_START)
         self._sequence, self._stamp = place
@@ -341,6 +342,6 @@ class RulesConsumer:
         while True:
             try:
                 await self.refresh()
-            except DATABASE_ERRORS as error:
+            except TransientError as error:
                 log.warning("rules.cannot_read_requests", error=str(error))
             await asyncio.sleep(self._poll_every)

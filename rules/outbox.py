@@ -19,7 +19,6 @@ from contextlib import suppress
 
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from devices.errors import TransientError
 from devices.model import Milliseconds
@@ -91,7 +90,7 @@ class Lane:
             self._woken.clear()
             try:
                 busy = await self.step()
-            except SQLAlchemyError as error:
+            except TransientError as error:
                 log.warning("outbox waits for the database", target=self.target.name, error=str(error))
                 await _wait(self._stopped, _POLL)
                 continue
@@ -101,7 +100,7 @@ class Lane:
                 await _wait(self._woken, _POLL)
 
     async def step(self) -> bool:
-        """Send what is due, once; whether there was anything. Raises SQLAlchemy's errors before anything is sent."""
+        """Send what is due, once; whether there was anything. Raises `TransientError` before anything is sent."""
         limit = 1 if self.failures else _SIDE_BY_SIDE
         due = await asyncio.to_thread(self._rows.due, self.target.name, self._clock(), limit)
         self._retry_after = 0.0
@@ -143,7 +142,7 @@ class Lane:
         while outcomes:
             try:
                 await asyncio.to_thread(self._rows.mark, outcomes)
-            except SQLAlchemyError as error:
+            except TransientError as error:
                 log.warning("outbox cannot mark", target=self.target.name, error=str(error))
                 await asyncio.sleep(_POLL)
             else:
@@ -218,7 +217,7 @@ class Outbox:
         while True:
             try:
                 await asyncio.to_thread(self._rows.forget_sent, self._clock() - _SENT_KEPT)
-            except SQLAlchemyError as error:
+            except TransientError as error:
                 log.warning("outbox cannot forget what was sent", error=str(error))
             await asyncio.sleep(_TIDY_EVERY)
 

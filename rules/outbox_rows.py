@@ -1,6 +1,6 @@
 """The SQL of the outbox: which rows are due for a target, and what became of them.
 
-Blocking: call it in a thread. Raises SQLAlchemy's errors.
+Blocking: call it in a thread. Raises `TransientError` where the database is away.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from sqlalchemy import Engine, bindparam, func, select
 from devices.model import Milliseconds
 from rules.documents import Notification
 from rules.tables import outbox
+from storage.metadata import transaction
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -54,7 +55,7 @@ class OutboxRows:
             .order_by(outbox.c.attempts, outbox.c.created_at, outbox.c.id)
             .limit(limit)
         )
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             return [
                 Delivery(row.id, row.attempts, msgspec.convert(row.payload, Notification))
                 for row in connection.execute(rows)
@@ -67,7 +68,7 @@ class OutboxRows:
         ended = write.values(
             state=bindparam("end"), attempts=bindparam("tries"), sent_at=bindparam("when"), error=bindparam("why")
         )
-        with self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             for statement, of_pending in ((retried, True), (ended, False)):
                 rows = [
                     {"row": o.id, "end": o.state, "tries": o.attempts, "when": o.at, "why": o.error}
@@ -79,6 +80,6 @@ class OutboxRows:
 
     def forget_sent(self, before: Milliseconds) -> int:
         """Delete rows sent before then; how many."""
-        with self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             old = outbox.delete().where(outbox.c.state == "sent", outbox.c.sent_at < before)
             return connection.execute(old).rowcount

@@ -2,7 +2,7 @@
 
 Receives effects in order; owns the rows of alarms, transitions, engine inputs and gateway states, the cursor `rules`,
 and the birth of outbox rows. Every key is deterministic and every insert ignores what exists, so a commit whose reply
-was lost may be repeated and a replay adds nothing. Blocking: call it in a thread. Raises SQLAlchemy's errors; the
+was lost may be repeated and a replay adds nothing. Blocking: call it in a thread. Raises `TransientError`; the
 committer retries.
 """
 
@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import msgspec
 from sqlalchemy import Engine, Table, and_, func, or_, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
 from devices.model import Milliseconds
@@ -21,6 +20,7 @@ from rules.effects import Cursor, Effects, Input, Outage, Place, Request, Tick
 from rules.gateway_sessions import GatewayRow
 from rules.model import ACTIVE, UNACKNOWLEDGED, Action, Alarm, State, Transition
 from rules.tables import alarms, engine_outages, engine_ticks, outbox, transitions
+from storage.metadata import insert_into, transaction
 from storage.tables import cursors, gateway_states
 
 CONSUMER = "rules"
@@ -54,7 +54,7 @@ class RulesRepository:
     def cursor(self) -> Cursor:
         """Where the last commit stands; an empty one before the first."""
         of_rules = select(cursors).where(cursors.c.consumer == CONSUMER, cursors.c.partition == self._partition)
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             row = connection.execute(of_rules).mappings().first()
         return Cursor(row["sequence"], row["tallies"], row["updated_at"]) if row else Cursor()
 
@@ -62,7 +62,7 @@ class RulesRepository:
         """Recorded inputs later than `place`, in order."""
         ticks = select(engine_ticks).where(tuple_(engine_ticks.c.sequence, engine_ticks.c.at) > tuple_(*place))
         outages = select(engine_outages).where(tuple_(engine_outages.c.sequence, engine_outages.c.at) > tuple_(*place))
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             inputs: list[Input] = [Tick(row.sequence, row.at) for row in connection.execute(ticks)]
             inputs += [Outage(row.sequence, row.at, row.start, row.end) for row in connection.execute(outages)]
             inputs += actions.applied_after(connection, place)
@@ -70,24 +70,24 @@ class RulesRepository:
 
     def gateway_states(self) -> list[GatewayRow]:
         """All rows."""
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             return [GatewayRow(**row) for row in connection.execute(select(gateway_states)).mappings()]
 
     def open_alarms(self) -> dict[str, Alarm]:
         """Alarms whose episode has not ended, as committed."""
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             rows = connection.execute(select(alarms).where(alarms.c.state != State.NORM)).mappings()
             return {row["id"]: alarm_from_row(row) for row in rows}
 
     def pending_actions(self) -> list[Action]:
         """Requests nobody has answered, oldest first."""
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             return actions.pending(connection)
 
     def commit(self, effects: Effects, now: Milliseconds) -> None:
         """Make `effects` durable in one transaction; `now` is the wall clock in ms."""
         newest = {transition.alarm.id: transition for transition in effects.transitions}
-        with self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             _upsert(connection, alarms, [_alarm_row(item) for item in newest.values()], newer="version")
             _insert_missing(connection, transitions, [_transition_row(item) for item in effects.transitions])
             _insert_missing(connection, outbox, list(self._outbox_rows(effects.transitions, now)))
@@ -106,7 +106,7 @@ class RulesRepository:
 
     def forget_inputs(self, through: Place) -> None:
         """Delete recorded inputs that no kept snapshot needs. Actions stay: they are the audit trail."""
-        with self._engine.begin() as connection:
+        with transaction(self._engine) as connection:
             for table in (engine_ticks, engine_outages):
                 same = and_(table.c.sequence == through[0], table.c.at <= through[1])
                 connection.execute(table.delete().where(or_(table.c.sequence < through[0], same)))
@@ -133,7 +133,7 @@ class RulesRepository:
 def alarm_counts(engine: Engine) -> AlarmCounts:
     """Count alarms for the status document."""
     by_state = select(alarms.c.state, alarms.c.priority, func.count()).where(alarms.c.state != State.NORM)
-    with engine.connect() as connection:
+    with transaction(engine) as connection:
         rows = connection.execute(by_state.group_by(alarms.c.state, alarms.c.priority)).all()
     active = unacknowledged = 0
     by_priority = dict.fromkeys(("critical", "high", "medium", "low"), 0)
@@ -178,20 +178,16 @@ def _outage_rows(inputs: Iterable[Input]) -> list[dict[str, Any]]:
     return [{"sequence": o.sequence, "at": o.stamp, "start": o.start, "end": o.end} for o in outages]
 
 
-def _insert(connection: Connection, table: Table) -> Any:
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
-
-
 def _insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+        connection.execute(insert_into(connection, table).on_conflict_do_nothing(), rows)
 
 
 def _upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], newer: str | None = None) -> None:
     """Insert, or update by primary key; with `newer`, only where that column grows."""
     if not rows:
         return
-    statement = _insert(connection, table)
+    statement = insert_into(connection, table)
     keys = [column.name for column in table.primary_key]
     changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     guard = statement.excluded[newer] > table.c[newer] if newer else None

@@ -1,14 +1,15 @@
 """A database, a journal's content and a consumer over them, which can be abandoned anywhere and begun anew."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, insert, select
-from sqlalchemy.exc import OperationalError
 
+from devices.errors import TransientError
 from devices.model import GatewayStatus, Reading
 from rules.consumer import RulesConsumer
 from rules.effects import Effects
@@ -86,11 +87,7 @@ class Messages:
 
 
 def refuse() -> None:
-    raise OperationalError("commit", {}, Exception("the database is away"))
-
-
-def crash() -> None:
-    raise Crash
+    raise TransientError("the database is away")
 
 
 class World:
@@ -163,6 +160,20 @@ class World:
                     raise Crash
             while self._alive("rules-snapshot"):
                 await asyncio.sleep(0.001)
+
+    @contextmanager
+    def without_database(self) -> Iterator[None]:
+        """The database's files are somewhere else."""
+        home = self.directory.parent
+        self.engine.dispose()
+        files = list(home.glob("songhua.db*"))
+        for file in files:
+            file.rename(home / f"away-{file.name}")
+        (home / "songhua.db").mkdir()
+        yield
+        (home / "songhua.db").rmdir()
+        for file in files:
+            (home / f"away-{file.name}").rename(file)
 
     @staticmethod
     def _alive(name: str) -> bool:

@@ -1,5 +1,6 @@
 """What the rules consumer does between two crashes."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from devices.errors import TransientError
 from devices.model import Zone
 from rules import committer
+from rules import consumer as consumer_module
 from rules.consumer import RulesConsumer
 from rules.tables import actions, engine_outages, engine_ticks
 from storage.registry import Registry
@@ -372,6 +374,25 @@ class TestDatabaseDown:
         await world.feed(60, size=1)
         await world.settle()
         assert len(world.transitions()) == 60
+        await world.consumer.stop()
+
+    async def test_a_database_file_that_vanishes_and_comes_back(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(committer, "_BACKOFF", (0.001, 0.005))
+        monkeypatch.setattr(consumer_module, "_RETRY_START", 0.01)
+        world = World(tmp_path, RAISED, 3)
+        with world.without_database():
+            starting = asyncio.create_task(world.begin())
+            await asyncio.sleep(0.05)
+            assert not starting.done()
+        await starting
+        with world.without_database():
+            await world.feed(3)
+            await self._attempts(world, 3)
+            assert "unable to open" in world.consumer.database_error
+        await world.settle()
+        assert len(world.alarms()) == 1
         await world.consumer.stop()
 
     async def test_a_stop_while_it_is_down_ends_and_the_journal_brings_everything_back(self, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from devices.errors import TransientError
 from rules import outbox as outbox_module
@@ -156,7 +155,7 @@ async def test_what_was_sent_is_marked_when_the_database_is_back(
         nonlocal away
         away -= 1
         if away >= 0:
-            raise OperationalError("update", {}, Exception("away"))
+            raise TransientError("away")
         mark(self, outcomes)
 
     monkeypatch.setattr(OutboxRows, "mark", sometimes)
