@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -75,6 +76,30 @@ async def test_only_the_password_of_this_data_directory_opens_it(
     assert running.wait(5) != 0
     with pytest.raises(aiomqtt.MqttError):
         await connect(settings, password)
+
+
+def songhua(settings: Settings, *arguments: str) -> str:
+    """A command in another terminal, with the same data directory."""
+    environment = os.environ | {"SONGHUA_VAR": str(settings.var), "SONGHUA_BROKER_PORT": str(settings.broker_port)}
+    command = [sys.executable, "-m", "songhua", *arguments]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+async def test_commands_in_another_terminal_find_the_broker_of_the_same_data_directory(
+    settings: Settings, running: "subprocess.Popen[bytes]"
+) -> None:
+    await connect_when_up(settings, broker.url(settings).split(":")[2].partition("@")[0])
+    simulated = songhua(settings, "simulate", "--devices", "20", "--rate", "200", "--for", "1s")
+    assert ", 0 unacknowledged" in simulated and not simulated.startswith("0 readings")
+    data = ROOT / "tests" / "data"
+    replayed = songhua(settings, "replay", str(data / "recording.csv"), "--map", str(data / "recording.yaml"))
+    rows = len((data / "recording.csv").read_text(encoding="utf-8").splitlines()) - 1
+    assert replayed.startswith(f"{rows:,} rows, ")
+    made, acknowledged = re.findall(r"([\d,]+) (?:readings|acknowledged)", replayed)
+    assert made == acknowledged != "0"
+    assert not settings.var.joinpath("songhua.db").exists(), "no city was started, so nothing was registered"
 
 
 def test_the_password_is_made_once_and_readable_by_its_owner_alone(settings: Settings) -> None:
