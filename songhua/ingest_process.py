@@ -44,9 +44,9 @@ class IngestProcess:
     """See the module docstring; `tasks` run for ever, one that ends has failed."""
 
     def __init__(self, settings: Settings) -> None:
-        self._parts = Parts(settings, self._refresh_registry)
-        self._parts.session.on_link = self._link_changed
-        self._status = StatusDocument(self._parts)
+        self.parts = Parts(settings, self._refresh_registry)
+        self.parts.session.on_link = self._link_changed
+        self._status = StatusDocument(self.parts)
         self._revision = -1
         self._link_down_since: float | None = None
         self._stopping = asyncio.Event()
@@ -55,7 +55,7 @@ class IngestProcess:
 
     async def start(self) -> None:
         """Open the databases and the journal, start consumers, and let messages in. Raises `ConfigError`."""
-        parts = self._parts
+        parts = self.parts
         await asyncio.to_thread(migrations.upgrade, parts.engine)
         await asyncio.to_thread(parts.journal.start)
         await self._refresh_registry()
@@ -82,7 +82,7 @@ class IngestProcess:
 
     async def stop(self) -> None:
         """Disconnect (the broker keeps the session), commit what is done, close everything."""
-        parts = self._parts
+        parts = self.parts
         await parts.session.stop()
         for task in self.tasks:
             task.cancel()
@@ -103,7 +103,7 @@ class IngestProcess:
     async def _start_store(self) -> None:
         """A store that is away delays nothing: readings wait in the journal, and it is tried again by each write."""
         try:
-            await self._parts.telemetry.start()
+            await self.parts.telemetry.start()
         except TransientError as error:
             log.warning("store.not_ready", error=str(error))
 
@@ -113,9 +113,9 @@ class IngestProcess:
             self._link_down_since = now
             return
         if self._link_down_since is not None:
-            self._parts.rules.note_outage(int(self._link_down_since * 1000), int(now * 1000))
+            self.parts.rules.note_outage(int(self._link_down_since * 1000), int(now * 1000))
             self._link_down_since = None
-        if not resumed and self._parts.inbox.generation > 1:
+        if not resumed and self.parts.inbox.generation > 1:
             self._status.session_lost_at = now
             log.error(
                 "mqtt.session_lost", detail="the broker had forgotten our session; what it had queued may be gone"
@@ -125,16 +125,16 @@ class IngestProcess:
         """Load the registry whole; without an answer in time the view stays as it is."""
         try:
             async with asyncio.timeout(_REFRESH_WITHIN):
-                view = await asyncio.to_thread(self._parts.registry.load)
+                view = await asyncio.to_thread(self.parts.registry.load)
         except (TransientError, TimeoutError) as error:
             log.warning("registry.unavailable", error=str(error))
             return
         self._revision = view.revision
-        self._parts.router.set_registry(view)
+        self.parts.router.set_registry(view)
 
     async def _follow_registry(self) -> None:
         """Keep devices that were made from a profile match, and notice what people change."""
-        registry, router = self._parts.registry, self._parts.router
+        registry, router = self.parts.registry, self.parts.router
         while True:
             await asyncio.sleep(_REGISTRY_EVERY)
             try:
@@ -147,7 +147,7 @@ class IngestProcess:
 
     async def _trim(self) -> None:
         """Unlink what every consumer has passed, once the store has it on disk."""
-        parts = self._parts
+        parts = self.parts
         trimmed = 0
         while True:
             await asyncio.sleep(_TRIM_EVERY)
