@@ -55,9 +55,7 @@ class JournalReader:
     def _walk(
         self, segments: Sequence[Segment], head: int, position: int
     ) -> Generator[tuple[Segment | None, Record | Gap], None, None]:
-        """Everything that accounts for `position + 1` .. `head`, in order; what is missing before the oldest
-        segment has none.
-        """
+        """All that accounts for `position + 1` .. `head`, in order. A Gap before the oldest segment comes with None."""
         oldest = segments[0].first if segments else head + 1
         if position + 1 < oldest:
             yield None, Gap(0, 0, position + 1, oldest - 1, "segment is missing")
@@ -69,7 +67,7 @@ class JournalReader:
             offset, expected = (known_offset, position + 1) if segment is known else (0, segment.first)
             with self._opened(segment) as descriptor:
                 window = Window(descriptor, segment.end)
-                for item in walk(window, segment.sync, offset, expected, min(ceiling, head + 1)):
+                for item in walk(window, segment.sync, offset, expected, ceiling):
                     yield segment, item
 
     @contextmanager

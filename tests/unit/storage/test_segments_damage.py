@@ -250,6 +250,38 @@ def test_a_record_inside_a_payload_is_never_taken_for_one(tmp_path: Path) -> Non
     journal.close()
 
 
+def test_a_record_written_over_a_later_one_is_not_read_twice(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    recorder = Recorder(journal, tmp_path)
+    message = telemetry(random.Random(1), 1)[0]
+    for _ in range(4):
+        recorder.append([message])
+    journal.close()
+    stray, hit = recorder.extents[0], recorder.extents[2]
+    path = tmp_path / hit.file
+    spoil(path, hit.start, path.read_bytes()[stray.start : stray.end])
+    journal = opened(tmp_path)
+    found, reported = read_through(journal)
+    assert reported == {3}
+    assert found.keys() == {1, 2, 4}
+    journal.close()
+
+
+def test_what_stands_behind_the_end_of_a_segment_is_not_read_even_where_its_end_is_damaged(tmp_path: Path) -> None:
+    recorder = filled(tmp_path)
+    victim = segment_files(tmp_path)[0]
+    last = [e for e in recorder.extents if e.file == victim.name][-1]
+    body = encode_body(telemetry(random.Random(66), 4))
+    refused = encode_header(victim.read_bytes()[:12], last.last + 1, 4, body) + body
+    spoil(victim, last.end, refused)
+    flip(victim, last.start)
+    journal = opened(tmp_path)
+    found, reported = read_through(journal)
+    assert reported == set(range(last.first, last.last + 1))
+    assert found == {s: m for s, m in recorder.messages.items() if s not in reported}
+    journal.close()
+
+
 def test_a_whole_record_that_does_not_decode_is_damage(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     recorder = Recorder(journal, tmp_path)
