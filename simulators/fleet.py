@@ -76,7 +76,7 @@ async def run_city(
             for client in clients:
                 tasks.create_task(client.run(max(earliest, published_until.get(client.id, 0)), stop))
             tasks.create_task(_keep_books(schedule, clients, counts, state_file, city, stop))
-        _write_progress(state_file, city, clients)
+        _enter(clients, counts, state_file, city)
     finally:
         file.close()
     return counts
@@ -110,13 +110,17 @@ async def _keep_books(
 ) -> None:
     while not stop.is_set():
         schedule.advance(wall_clock())
-        counts.waiting = sum(client.waiting for client in clients)
-        counts.dropped = sum(client.dropped for client in clients)
-        _write_progress(state_file, city, clients)
+        _enter(clients, counts, state_file, city)
         try:
             await asyncio.wait_for(stop.wait(), 1.0)
         except TimeoutError:
             pass
+
+
+def _enter(clients: list[GatewayClient], counts: FleetCounts, state_file: Path, city: City) -> None:
+    counts.waiting = sum(client.waiting for client in clients)
+    counts.dropped = sum(client.dropped for client in clients)
+    _write_progress(state_file, city, clients)
 
 
 def _read_progress(path: Path, city: City) -> Mapping[str, Milliseconds]:

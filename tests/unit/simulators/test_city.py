@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from devices.errors import ConfigError
+from devices.model import Device, Gateway, Zone
 from devices.profile import load_profiles
 from simulators.city import City, build_city
 from simulators.geography import DISTRICTS, METRES_PER_DEGREE
@@ -99,7 +100,8 @@ def test_devices_stand_in_their_district_along_streets_and_not_in_one_heap(city:
 
 
 def test_everything_has_a_chinese_and_an_english_name(city: City) -> None:
-    for each in (*city.zones, *city.gateways, *city.devices):
+    everything: list[Zone | Gateway | Device] = [*city.zones, *city.gateways, *city.devices]
+    for each in everything:
         assert any("\u4e00" <= letter <= "\u9fff" for letter in each.name_zh), each.id
         assert each.name_en.isascii(), each.id
         assert each.name_en, each.id
