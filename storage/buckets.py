@@ -37,3 +37,11 @@ def check_properties(family: str, properties: Sequence[str], *, numeric: bool = 
     known = numbers(family) if numeric else families[family].properties
     if unknown := [name for name in properties if name not in known]:
         raise ValueError(f"{family} reports no {'number' if numeric else 'property'} {', '.join(unknown)}")
+
+
+def families(family: str | None) -> list[str]:
+    """The one that was asked for, or all."""
+    if family is None:
+        return list(load().families)
+    check_properties(family, ())
+    return [family]

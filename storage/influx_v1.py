@@ -145,7 +145,7 @@ class InfluxV1Store:
     async def count(
         self, family: str | None = None, *, start: Milliseconds | None = None, end: Milliseconds | None = None
     ) -> int:
-        families = influxql.names([family] if family is not None else list(load().families))
+        families = influxql.names(buckets.families(family))
         condition = influxql.where(influxql.period(start, end))
         found = await self._query(f"select count(quality) from {families}{condition}")
         return sum(int(number(series.values[0][1])) for series in found)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from devices.catalogue import load
 from devices.model import Device, Reading, Values, reported_fields
-from storage.points import UNFIT, identity_refusal, sift
+from storage.points import TIME_LIMIT, UNFIT, identity_refusal, is_word, sift
 from storage.telemetry import AlarmMark
 
 _TAG = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ "})
@@ -48,7 +49,7 @@ class LineEncoder:
         """One line per reading, in order."""
         try:
             body = self._body(readings)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, LookupError):
             body = b"=null"
         if b"=null" not in body:
             return Encoded(body, readings, range(len(readings)), {})
@@ -68,10 +69,13 @@ class LineEncoder:
                 or head.quality != reading.quality
             ):
                 head = self._meet(reading)
+            time = reading.time
+            if not 0 <= time < TIME_LIMIT:
+                raise ValueError(time)
             add(head.tags)
             add(head.origin)
             writers[type(values)](values, add)
-            add(b" %d\n" % reading.time)
+            add(b" %d\n" % time)
         return b"".join(pieces)
 
     def _meet(self, reading: Reading) -> "_Head":
@@ -103,15 +107,24 @@ class _Writers(dict[type[Values], Callable[[Values, _Add], None]]):
     def __missing__(self, cls: type[Values]) -> Callable[[Values, _Add], None]:
         lines = ["def write(values, add):"]
         for name in reported_fields(cls()):
-            text = "string(value)" if name.endswith("_state") else "number(value + 0.0)"
+            text = "words[value]" if name.endswith("_state") else "number(value + 0.0)"
             lines += [
                 f"    value = values.{name}",
                 "    if value is not None:",
                 f"        add(b',{name}=%b' % {text})",
             ]
-        names: dict[str, Any] = {"string": _string, "number": _number}
+        names: dict[str, Any] = {"words": _WORDS, "number": _number}
         exec(compile("\n".join(lines), f"<lines of {cls.__name__}>", "exec"), names)
         return self.setdefault(cls, names["write"])
+
+
+class _Words(dict[str, bytes]):
+    """The words of the catalogue as string fields; any other is looked at each time."""
+
+    def __missing__(self, word: str) -> bytes:
+        if not is_word(word):
+            raise TypeError(word)
+        return _string(word)
 
 
 def mark_line(mark: AlarmMark) -> bytes:
@@ -131,3 +144,6 @@ def _tags(measurement: str, **tags: str) -> bytes:
 
 def _string(text: str) -> bytes:
     return b'"%b"' % text.translate(_STRING).encode()
+
+
+_WORDS = _Words((word, _string(word)) for known in load().properties.values() for word in known.values)

@@ -12,6 +12,7 @@ from functools import cache
 
 from devices.catalogue import load
 from devices.model import Milliseconds, Reading
+from devices.profile import LARGEST_EXACT_INTEGER
 
 TIME_LIMIT: Milliseconds = (2**63 - 1) // 1_000_000
 
@@ -34,12 +35,12 @@ def refusal(reading: Reading) -> str | None:
         return f"time {reading.time} ms is outside 1970..2262"
     for name in states(reading.device.family):
         value = getattr(reading.values, name)
-        if value is not None and not (isinstance(value, str) and not UNFIT.search(value)):
+        if value is not None and not is_word(value):
             return f"{name}: expected a word, got {value!r}"
     for name in numbers(reading.device.family):
         value = getattr(reading.values, name)
-        if value is not None and not (type(value) in (float, int) and math.isfinite(value)):
-            return f"{name}: expected a finite number, got {value!r}"
+        if value is not None and not _is_number(value):
+            return f"{name}: expected a finite number, got {str(value)[:100]!r}"
     return None
 
 
@@ -54,6 +55,17 @@ def identity_refusal(reading: Reading) -> str | None:
         if UNFIT.search(text):
             return f"{text!r} has a control character or ends in a backslash"
     return None
+
+
+def is_word(value: object) -> bool:
+    """Whether it can be stored as the value of a state."""
+    return isinstance(value, str) and not UNFIT.search(value)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, int):
+        return abs(value) <= LARGEST_EXACT_INTEGER
+    return isinstance(value, float) and math.isfinite(value)
 
 
 @cache

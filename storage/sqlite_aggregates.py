@@ -18,21 +18,21 @@ from storage.telemetry import Aggregate, Series
 
 
 class _Part(NamedTuple):
-    """Something known of a bucket that can be joined with the same of another part of it."""
+    """Something known of a piece of a bucket, null if it has no value there, that joins with the same of another."""
 
     of_points: str
     of_rollups: str
     join: Callable[[float, float], float]
 
 
-_SUM = _Part("sum", "sum(total)", operator.add)
-_COUNT = _Part("count", "sum(n)", operator.add)
+_SUM = _Part("sum(w.{})", "sum(total)", operator.add)
+_COUNT = _Part("nullif(count(w.{}), 0)", "sum(n)", operator.add)
 _PARTS: dict[str, tuple[_Part, ...]] = {
     "mean": (_SUM, _COUNT),
     "sum": (_SUM,),
     "count": (_COUNT,),
-    "min": (_Part("min", "min(low)", min),),
-    "max": (_Part("max", "max(high)", max),),
+    "min": (_Part("min(w.{})", "min(low)", min),),
+    "max": (_Part("max(w.{})", "max(high)", max),),
 }
 
 
@@ -143,7 +143,7 @@ def _add_points(
 ) -> None:
     """Add the points in [start, end), or only those of stale device hours."""
     family, bucket, size = question.family, question.bucket, len(parts)
-    wanted = ", ".join(f"{part.of_points}(w.{name})" for name in question.properties for part in parts)
+    wanted = ", ".join(part.of_points.format(name) for name in question.properties for part in parts)
     for week in weeks(question.connection, family, start, end):
         source = f"{table_of(family, week)} w where {_OF_DEVICES} and w.time >= ? and w.time < ?"
         parameters = (question.devices, start, end)
@@ -161,7 +161,7 @@ def _add_points(
 
 
 def _join(parts: Sequence[_Part], column: dict[Milliseconds, tuple[float, ...]], time: int, found: list[float]) -> None:
-    if not found[0]:  # no value of this property here, or a sum or count of nothing
+    if found[0] is None:
         return
     known = column.get(time)
     column[time] = (

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from devices.catalogue import load
 from devices.model import Milliseconds
 from storage import buckets
 from storage.points import TIME_LIMIT
@@ -73,7 +72,7 @@ def count(
     last = TIME_LIMIT if end is None else end
     total = 0
     with transaction(connection, "deferred"):
-        for name in load().families if family is None else (family,):
+        for name in buckets.families(family):
             for week in weeks(connection, name, first, last):
                 statement = f"select count(*) from {table_of(name, week)}"
                 # Without a condition SQLite counts pages' worth of rows at once.

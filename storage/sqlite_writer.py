@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from devices.catalogue import load
 from devices.errors import PartialWriteError
 from devices.model import Milliseconds, Reading, Values
+from devices.profile import LARGEST_EXACT_INTEGER
 from storage.points import TIME_LIMIT, identity_refusal, numbers, sift, states
 from storage.sqlite_rollups import Rollups
 from storage.sqlite_schema import (
@@ -125,14 +126,8 @@ class SqliteWriter:
                 device_id, origin_id = self._meet(reading, origin)
             shape = _shape(device.family)
             values = shape.values(reading.values)
-            if not sifted:
-                total = sum(filter(None, values[: shape.numbers]))
-                if (
-                    total - total != 0.0
-                    or not 0 <= time < TIME_LIMIT
-                    or not shape.words.issuperset(values[shape.numbers :])
-                ):
-                    raise ValueError("needs a closer look")
+            if not sifted and not shape.beyond_doubt(time, values):
+                raise ValueError("needs a closer look")
             tables[device.family, week_of(time)].append((device_id, time, origin_id, *values))
         return tables
 
@@ -193,6 +188,13 @@ class _Shape(NamedTuple):
     values: Callable[[Values], tuple[Any, ...]]
     numbers: int
     words: frozenset[str | None]
+
+    def beyond_doubt(self, time: Milliseconds, values: tuple[Any, ...]) -> bool:
+        """Whether a row can be stored without a closer look; raises `TypeError` where a number is a word."""
+        # Not a number, infinite or absurd: the sum shows it, at a fraction of the price of a test per value.
+        total = sum(filter(None, values[: self.numbers]))
+        plain = -LARGEST_EXACT_INTEGER < total < LARGEST_EXACT_INTEGER
+        return plain and 0 <= time < TIME_LIMIT and self.words.issuperset(values[self.numbers :])
 
 
 @cache
