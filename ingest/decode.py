@@ -13,7 +13,7 @@ import msgspec
 from devices.errors import RejectedError
 from devices.model import DecodedBatch, GatewayStatus, Reading, Rejection
 from devices.reasons import Reason
-from ingest.device_time import DeviceClock
+from ingest.device_time import FUTURE, PAST, DeviceClock
 from ingest.elements import add_flag, check_identity, decode_elements, explain
 from ingest.routing import Router
 from storage.journal import Message
@@ -42,7 +42,7 @@ class Decoder:
     def decode(self, first: int, messages: Sequence[Message], provision: bool = False) -> DecodedBatch:
         """Everything the messages with sequences `first`, `first + 1`, ... turn into."""
         batch = DecodedBatch(first, first + len(messages) - 1, 0, len(messages), [], [], [])
-        readings, routes, judge = batch.readings, self.router.routes, self._clock.judge
+        readings, routes, judge, agreeing = batch.readings, self.router.routes, self._clock.judge, 0
         for sequence, message in enumerate(messages, first):
             payload, received_at = message.payload, message.received_at
             try:
@@ -52,7 +52,11 @@ class Decoder:
                 elif payload[:1] == b"{":
                     values = route.decode(payload)
                     dropped = route.convert(values)
-                    time, quality = judge(values.t, received_at, sequence, route.history)
+                    time, quality = values.t, "ok"
+                    if time.__class__ is int and -PAST <= time - received_at <= FUTURE:
+                        agreeing += 1
+                    else:
+                        time, quality = judge(time, received_at, sequence, route.history)
                     if dropped:
                         quality = add_flag(quality, "range")
                     if values.device is not None:
@@ -72,6 +76,7 @@ class Decoder:
                 _reject(batch, sequence, message, explain(error, payload))
             except RecursionError:
                 _reject(batch, sequence, message, RejectedError(Reason.malformed, "nested too deeply"))
+        self._clock.agreed(agreeing, batch.last)
         batch.clock = max((message.received_at for message in messages), default=0)
         return batch
 

@@ -8,7 +8,6 @@ journal sequence, so that reading the journal again within a process gives the s
 
 import math
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -27,7 +26,7 @@ class DeviceClock:
     """See the module docstring; one per process."""
 
     def __init__(self) -> None:
-        self._ahead: deque[bool] = deque(maxlen=_SAMPLE)
+        self._heard = self._ahead = 0  # messages with a device time since the last review, and those ahead of us
         self._judged_through = 0
         self._changes = [0]  # sequences at which the decision flipped; even index = trusted from there on
         self.replaced = 0
@@ -41,20 +40,32 @@ class DeviceClock:
         self, t: int | float | str | None, received_at: Milliseconds, sequence: int, history: bool
     ) -> tuple[Milliseconds, str]:
         """(phenomenon time, quality) of a single object; raises `RejectedError` for a time that is none."""
-        if t is None:
-            return received_at, "ok"
-        if t.__class__ is not int:
-            t = self.parse(t)
-        if history or received_at - PAST <= t <= received_at + FUTURE:  # type: ignore[operator]
-            if sequence > self._judged_through:
-                self._observe(False, sequence)
-            return t, "ok"  # type: ignore[return-value]
-        if sequence > self._judged_through:
-            self._observe(t > received_at, sequence)  # type: ignore[operator]
-        if self._distrusted_at(sequence) and t > received_at:  # type: ignore[operator]
-            return t, "ok"  # type: ignore[return-value]
+        time = self.parse(t)
+        if time is None or history:
+            return (received_at, "ok") if time is None else (time, "ok")
+        if received_at - PAST <= time <= received_at + FUTURE:
+            self.agreed(1, sequence)
+            return time, "ok"
+        ahead = time > received_at
+        if ahead and sequence > self._judged_through:
+            self._ahead += 1
+            self.agreed(1, sequence)
+        if ahead and self._distrusted_at(sequence):
+            return time, "ok"
         self.replaced += 1
         return received_at, "clock"
+
+    def agreed(self, heard: int, sequence: int) -> None:
+        """`heard` messages with a device time have come up to `sequence`; reviews who is right now and then."""
+        if sequence <= self._judged_through:
+            return
+        self._judged_through = sequence
+        self._heard += heard
+        if self._heard >= (_SAMPLE if not self._ahead or self.distrusted else _ENOUGH):
+            wrong = self._ahead > self._heard * (0.25 if self.distrusted else 0.5)
+            if wrong != self.distrusted:
+                self._changes.append(sequence)
+            self._heard = self._ahead = 0
 
     def shift(self, times: Sequence[Milliseconds], received_at: Milliseconds, sequence: int, history: bool) -> int:
         """What to add to every time of a list so that its newest element is plausible; 0 where it already is."""
@@ -84,15 +95,6 @@ class DeviceClock:
         if not math.isfinite(t) or abs(t) > _LARGEST:
             raise RejectedError(Reason.invalid_value, f"t = {t!r:.60}: expected milliseconds since the epoch")
         return int(t)
-
-    def _observe(self, ahead: bool, sequence: int) -> None:
-        self._judged_through = sequence
-        self._ahead.append(ahead)
-        if ahead or self.distrusted:
-            share = sum(self._ahead) / len(self._ahead)
-            wrong = len(self._ahead) >= _ENOUGH and share > (0.25 if self.distrusted else 0.5)
-            if wrong != self.distrusted:
-                self._changes.append(sequence)
 
     def _distrusted_at(self, sequence: int) -> bool:
         return bisect_right(self._changes, sequence) % 2 == 0

@@ -7,6 +7,7 @@ lost.
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from devices.model import DecodedBatch, Milliseconds
 
@@ -32,23 +33,27 @@ class SequenceGaps:
 
     def observe(self, batch: DecodedBatch) -> None:
         """Follow the readings of one batch, in journal order."""
+        streams, now = self._streams, batch.clock
         for reading in batch.readings:
-            seq = reading.values.seq  # type: ignore[attr-defined]
-            if seq is not None and not reading.replayed:
-                self._follow(reading.device.id, reading.values.boot_id, seq, batch.clock)  # type: ignore[attr-defined]
+            values: Any = reading.values
+            seq = values.seq
+            if seq is None or reading.replayed:
+                continue
+            stream = streams.get(reading.device.id)
+            if stream is not None and seq == stream.highest + 1 and stream.boot == values.boot_id:
+                stream.highest = seq  # by far the most frequent case
+            else:
+                self._follow(reading.device.id, stream, values.boot_id, seq, now)
         while self._expiry and self._expiry[0][0] + GRACE <= batch.clock:
             _, stream, number = self._expiry.popleft()
             if stream.missing.pop(number, None) is not None:
                 self.missing -= 1
                 self.lost += 1
 
-    def _follow(self, device: str, boot: object, seq: int, now: Milliseconds) -> None:
-        stream = self._streams.get(device)
+    def _follow(self, device: str, stream: _Stream | None, boot: object, seq: int, now: Milliseconds) -> None:
         if stream is None or stream.boot != boot:
             # a new boot starts its own numbering; what the old one still owes stays on its list until it expires
             self._streams[device] = _Stream(boot, seq)
-        elif seq == stream.highest + 1:
-            stream.highest = seq
         elif seq <= stream.highest:
             if stream.missing.pop(seq, None) is not None:
                 self.missing -= 1
