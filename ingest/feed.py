@@ -6,10 +6,11 @@ frontier; consumers own their positions.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from devices.model import DecodedBatch, Rejection
+from devices.model import DecodedBatch, Milliseconds, Rejection
 from devices.reasons import Reason
 from storage.journal import Batch, Journal, Message
 
@@ -70,16 +71,16 @@ class Feed:
             return None
         batch = self._decode(found.first, found.messages, provision)
         if found.damage or found.first > after + 1:
-            batch.rejections[:0] = _damaged(found, after)
+            batch.clock = batch.clock or time.time_ns() // 1_000_000  # nothing left that tells when it came
+            batch.rejections[:0] = _damaged(found, after, batch.clock)
             batch.first = after + 1
         return batch if batch.last <= through else batch.split(through)[0]
 
 
-def _damaged(found: Batch, after: int) -> list[Rejection]:
+def _damaged(found: Batch, after: int, noticed_at: Milliseconds) -> list[Rejection]:
     """One rejection for every sequence the journal no longer holds: each message keeps exactly one outcome."""
     detail = "; ".join(f"{d.file} at byte {d.offset}, {d.length} bytes: {d.detail}" for d in found.damage)[:1000]
-    received_at = found.messages[0].received_at if found.messages else 0
     return [
-        Rejection(sequence, 0, Reason.damaged_record, detail or "missing", "journal", "", b"", received_at)
+        Rejection(sequence, 0, Reason.damaged_record, detail or "missing", "journal", "", b"", noticed_at)
         for sequence in range(after + 1, found.first)
     ]

@@ -17,7 +17,6 @@ One thread appends. `read` and `trim` may run in other threads meanwhile: reader
 """
 
 import errno
-import fcntl
 import os
 import threading
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from devices.errors import ConfigError, TransientError
+from storage.directory_lock import DirectoryLock
 from storage.journal import Batch, Message
 from storage.journal_bounds import BOUNDS_BYTES, Bounds, boot_id
 from storage.journal_reader import JournalReader
@@ -71,7 +71,7 @@ class SegmentJournal:
         self._trimmed = 0
         self._reserved = 0
         self._size = 0
-        self._lock = -1
+        self._lock = DirectoryLock(directory)
         self._bounds = -1
         self._writer = -1
 
@@ -106,7 +106,7 @@ class SegmentJournal:
             return
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._acquire_lock()
+            self._lock.acquire()
             self._recover()
         except OSError as error:
             self._release()
@@ -266,15 +266,6 @@ class SegmentJournal:
         finally:
             os.close(descriptor)
 
-    def _acquire_lock(self) -> None:
-        self._lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o640)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            raise ConfigError(f"journal {self._directory} is in use by process {holder}") from None
-        os.pwrite(self._lock, f"{os.getpid():<20d}".encode(), 0)
-
     def _recover(self) -> None:
         self._bounds = os.open(self._directory / "bounds", os.O_RDWR | os.O_CREAT, 0o640)
         found = survey(self._directory, Bounds.unpack(os.pread(self._bounds, BOUNDS_BYTES + 1, 0)), self._boot)
@@ -319,6 +310,4 @@ class SegmentJournal:
         if self._bounds >= 0:
             os.close(self._bounds)
             self._bounds = -1
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.release()
