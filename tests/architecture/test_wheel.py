@@ -57,7 +57,8 @@ def test_the_built_console_is_in_it(wheel: set[str]) -> None:
     static = ROOT / "api" / "static"
     if not static.is_dir():
         missing("the console is not built; run make setup")
-    built = {str(path.relative_to(ROOT)) for path in static.rglob("*") if path.is_file()}
+    files = [path for path in static.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    built = {str(path.relative_to(ROOT)) for path in files}
     assert "api/static/index.html" in built
     assert built - wheel == set()
 
