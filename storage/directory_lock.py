@@ -24,6 +24,11 @@ class DirectoryLock:
             raise ConfigError(f"journal {self._directory} is in use by process {holder}") from None
         os.pwrite(self._descriptor, f"{os.getpid():<20d}".encode(), 0)
 
+    @property
+    def held(self) -> bool:
+        """Whether we have it."""
+        return self._descriptor >= 0
+
     def release(self) -> None:
         """Let another process have it; safe to call twice."""
         if self._descriptor >= 0:

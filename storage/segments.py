@@ -102,7 +102,7 @@ class SegmentJournal:
         Reads the newest segment only: damage elsewhere waits for its reader. Does nothing if started already. Raises
         `ConfigError` if the directory cannot be used or another process holds it, `TransientError` if the disk is full.
         """
-        if self._lock >= 0:
+        if self._lock.held:
             return
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ class SegmentJournal:
         at once. (If the process dies right after a failed fsync, the batch may be found at the next start. Nobody
         acknowledged it: it comes again, like any redelivery.)
         """
-        if self._lock < 0:
+        if not self._lock.held:
             raise RuntimeError("the journal is not started")
         if not messages:
             return self._head

@@ -46,14 +46,14 @@ class SqliteWriter:
     """See the module docstring. `open` creates what is missing."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._devices: dict[str, int] = {}
         self._origins: dict[tuple[str, ...], int] = {}
         self._weeks: set[tuple[str, int]] = set()
         self._schema = -1
 
     def open(self) -> None:
-        self._connection = connect(self._path)
+        self._connection = connect(self.path)
         create(self._connection)
         self._rollups = Rollups(self._connection)
 
