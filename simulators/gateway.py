@@ -21,7 +21,7 @@ import msgspec
 
 from devices.model import Gateway, Milliseconds
 from simulators.broker import BrokerAddress
-from simulators.delivery import WINDOW, deliver
+from simulators.delivery import WINDOW, deliver, watched
 from simulators.incidents import Schedule
 from simulators.outbox import Outbox
 from simulators.sensor import Sensor
@@ -85,26 +85,26 @@ class GatewayClient:
     async def run(self, history_from: Milliseconds, stop: asyncio.Event) -> None:
         """Deliver the stored history since `history_from`, then measure and deliver until `stop`."""
         self._measured_until = min(history_from, wall_clock())
-        measuring = asyncio.create_task(self._measure(history_from))
-        try:
-            await self._stay_connected(stop)
-        finally:
-            measuring.cancel()
-            await asyncio.gather(measuring, return_exceptions=True)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._measure(history_from, stop))
+            tasks.create_task(self._stay_connected(stop))
 
-    async def _measure(self, history_from: Milliseconds) -> None:
+    async def _measure(self, history_from: Milliseconds, stop: asyncio.Event) -> None:
         now = wall_clock()
         for sensor in self._sensors:
             for message in sensor.history(history_from, now):
                 self._outbox.add(message)
             self._fresh.set()
             await asyncio.sleep(0)
+            if stop.is_set():
+                return
         self._measured_until = now
         due = [(now + int(random.random() * sensor.interval), index) for index, sensor in enumerate(self._sensors)]
         heapq.heapify(due)
-        while due:
+        while due and not stop.is_set():
             when, index = due[0]
-            await asyncio.sleep(max(0.0, (when - wall_clock()) / 1000))
+            if await _wait(stop, (when - wall_clock()) / 1000):
+                return
             now = wall_clock()
             sensor = self._sensors[index]
             messages = sensor.measure(now)
@@ -144,7 +144,8 @@ class GatewayClient:
                     await self._announce(client, "online", session)
                     self._counts.connected += 1
                     try:
-                        await self._deliver(client, stop)
+                        async with watched(client) as lost:
+                            await self._deliver(client, lost, stop)
                     finally:
                         self._counts.connected -= 1
                     if stop.is_set():
@@ -158,7 +159,7 @@ class GatewayClient:
         status = {"state": state, "session": session, "at": wall_clock()}
         await client.publish(self._status, msgspec.json.encode(status), qos=1, retain=True)
 
-    async def _deliver(self, client: aiomqtt.Client, stop: asyncio.Event) -> None:
+    async def _deliver(self, client: aiomqtt.Client, lost: asyncio.Task[None], stop: asyncio.Event) -> None:
         """Publish what waits; returns when the run stops, raises `MqttError` when the connection is gone or was cut."""
         self._outbox.merge()
         give_up = None
@@ -168,8 +169,8 @@ class GatewayClient:
                 if not len(self._outbox) or time.monotonic() > give_up:
                     return
             if self._schedule.gateway_down(self.id, wall_clock()):
-                await _cut(client)
-            sent = await deliver(client, self._outbox)
+                await _cut(client, lost)
+            sent = await deliver(client, self._outbox, lost)
             if sent:
                 self._counts.messages += len(sent)
                 self._counts.readings += sum(len(message.elements) for message in sent)
@@ -181,20 +182,20 @@ class GatewayClient:
                 pass
 
 
-async def _cut(client: aiomqtt.Client) -> None:
+async def _cut(client: aiomqtt.Client, lost: asyncio.Task[None]) -> None:
     """Lose the network: no DISCONNECT packet, so the broker must publish the will."""
     # aiomqtt offers no way to drop a connection; its paho client gives the socket.
     connection = client._client.socket()
     if isinstance(connection, socket.socket):
         connection.shutdown(socket.SHUT_RDWR)
-    done, _ = await asyncio.wait({client._disconnected}, timeout=2)
-    for future in done:
-        future.exception()  # seen, so that asyncio does not complain of it
+    await asyncio.wait({lost}, timeout=2)
     raise aiomqtt.MqttError("connection cut by an incident")
 
 
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
+async def _wait(stop: asyncio.Event, seconds: float) -> bool:
+    """Whether the run stopped within `seconds`."""
     try:
         await asyncio.wait_for(stop.wait(), max(0.0, seconds))
     except TimeoutError:
-        pass
+        return False
+    return True

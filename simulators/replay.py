@@ -22,7 +22,7 @@ import msgspec
 from devices.errors import ConfigError
 from devices.model import Device, Milliseconds
 from simulators.broker import BrokerAddress, broker_address
-from simulators.delivery import deliver
+from simulators.delivery import deliver, watched
 from simulators.outbox import Message, Outbox
 from simulators.recording import Block, read_recording, span
 from simulators.recording_map import Inventory, RecordingMap, inventory, load_map
@@ -197,18 +197,21 @@ async def _send(outbox: Outbox, address: BrokerAddress, report: ReplayReport) ->
     pause, name = 0.1, f"songhua-replay-{uuid.uuid4().hex[:12]}"
     while True:
         try:
-            async with aiomqtt.Client(
-                address.host,
-                address.port,
-                username=address.username,
-                password=address.password,
-                identifier=name,
-                protocol=aiomqtt.ProtocolVersion.V5,
-                clean_start=True,
-            ) as client:
+            async with (
+                aiomqtt.Client(
+                    address.host,
+                    address.port,
+                    username=address.username,
+                    password=address.password,
+                    identifier=name,
+                    protocol=aiomqtt.ProtocolVersion.V5,
+                    clean_start=True,
+                ) as client,
+                watched(client) as lost,
+            ):
                 client.pending_calls_threshold = 100
                 while True:
-                    sent = await deliver(client, outbox)
+                    sent = await deliver(client, outbox, lost)
                     if not sent:
                         await asyncio.sleep(0.002)
                         continue
