@@ -1,8 +1,4 @@
-"""How the service is: the status document, and what probes ask (`/healthz` alive, `/readyz` able to serve).
-
-The counters are what ingest says of itself in `process_status`; what a silent process cannot say is added here: a row
-older than 5 s means that nobody answers there. A process that stops in good order removes its row.
-"""
+"""How the service is, over HTTP: status document, metrics, and probes (`/healthz` alive, `/readyz` able to serve)."""
 
 import asyncio
 from http import HTTPStatus

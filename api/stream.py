@@ -144,9 +144,8 @@ async def _missed(feed: Feed, watcher: Watcher, after: int) -> AsyncIterator[byt
     """Transitions in (after, floor]. `after` may be ahead of the floor by what the feed has not read yet."""
     if after > watcher.floor:
         newest = await feed.newest()
-        if after <= newest:
-            watcher.floor = after
-        else:
+        watcher.floor = min(after, newest)
+        if after > newest:
             yield sse("reset", {"last_seq": newest})
         return
     sent = 0

@@ -13,7 +13,7 @@ from api import feed as feed_module
 from api.authenticator import Authenticator
 from api.credentials import Principal, Role, fingerprint, identify, revoke_token
 from api.feed import Feed, Watcher, sse
-from api.status import read_status
+from api.status_document import read_status
 from rules.model import State
 from tests.api_city import NOW, City, alarm, raise_alarm
 
