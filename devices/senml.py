@@ -12,6 +12,7 @@ from devices.model import Milliseconds
 from devices.reasons import Reason
 
 _RELATIVE_BELOW = 2**28
+_BASE_FIELDS = frozenset({"bn", "bt", "bu", "bv", "bs", "bver"})
 _FIELDS = frozenset({"bn", "bt", "bu", "bv", "bs", "bver", "n", "u", "v", "vs", "vb", "vd", "s", "t", "ut"})
 
 
@@ -38,15 +39,13 @@ def resolve(
         base.update({key: record[key] for key in base if key in record})
         if base["bt"].__class__ not in (int, float) or not isinstance(base["bn"], str):
             raise RejectedError(Reason.malformed, "bn must be text and bt a number")
+        if set(record) <= _BASE_FIELDS:
+            continue  # sets the base for what follows
         value = next((record[key] for key in ("v", "vb", "vs") if key in record), None)
-        if "v" in record and base["bv"] is not None:
-            value = _sum(value, base["bv"])
-        elif value is None and base["bv"] is not None:
-            value = base["bv"]
+        if base["bv"] is not None and (value is None or "v" in record):
+            value = _sum(0 if value is None else value, base["bv"])
         if value is None:
-            if record.keys() - {"bn", "bt", "bu", "bv", "bs", "bver"}:
-                raise RejectedError(Reason.malformed, f"a SenML record without a value we keep: {sorted(record)}")
-            continue
+            raise RejectedError(Reason.malformed, f"a SenML record without a value we keep: {sorted(record)}")
         name = f"{base['bn']}{record.get('n', '')}".replace(":", "/").rsplit("/", 1)[-1]
         if not name:
             raise RejectedError(Reason.malformed, "a SenML record without a name")
