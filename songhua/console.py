@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from api.credentials import create_login_code
+from devices.errors import TransientError
 from songhua.settings import Settings
 
 
@@ -17,6 +19,13 @@ def address(settings: Settings) -> str:
 def login_link(
     settings: Settings, engine: Engine, name: str, role: str, *, districts: Iterable[str] | None = None
 ) -> str:
-    """A link that opens one session within `api.credentials.CODE_LIFETIME`. Blocking; raises `ConfigError`."""
+    """A link that opens one session within `api.credentials.CODE_LIFETIME`.
+
+    Blocking; raises `ConfigError` for a wrong role or district, `TransientError` where the database does not answer.
+    """
+    try:
+        code = create_login_code(engine, name, role, districts=districts)
+    except DBAPIError as error:
+        raise TransientError(f"relational database: {error.orig}") from error
     # In the fragment, so that the code reaches neither a log nor a Referer header.
-    return f"{address(settings)}/login#code={create_login_code(engine, name, role, districts=districts)}"
+    return f"{address(settings)}/login#code={code}"

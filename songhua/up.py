@@ -49,11 +49,11 @@ class _City:
         self._settings = settings
         self._address = console.address(settings)
         self._engine = open_engine(settings.relational_url)
-        self._terminal: Terminal = open_terminal(settings.language)
         self._supervisor = Supervisor(self._specs(settings, demo), environment(settings), self._say)
         self._observer = Observer(self._engine)
         self._stop = asyncio.Event()
         self._link = ("", 0.0)
+        self._terminal: Terminal = open_terminal(settings.language)
 
     async def serve(self, exit_after: Milliseconds | None) -> int:
         loop = asyncio.get_running_loop()
@@ -87,10 +87,15 @@ class _City:
 
     async def _start(self) -> None:
         began = time.monotonic()
+        self._say("songhua", f"starting {', '.join(self._supervisor.children)}")
         await self._supervisor.start()
-        link = await asyncio.to_thread(console.login_link, self._settings, self._engine, _USER, _ROLE)
-        self._link = (link, time.monotonic() + CODE_LIFETIME / 1000)
         self._say("songhua", f"running after {time.monotonic() - began:.1f} s; open the console, valid once:")
+        try:
+            link = await asyncio.to_thread(console.login_link, self._settings, self._engine, _USER, _ROLE)
+        except TransientError as error:
+            self._say("songhua", f"no login link ({error}); ask for one with `songhua token link`")
+            return
+        self._link = (link, time.monotonic() + CODE_LIFETIME / 1000)
         self._say("songhua", link)
 
     async def _look(self) -> None:

@@ -141,3 +141,12 @@ def test_looking_at_a_city_never_creates_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no city in"):
         open_existing(load(var=tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_of_another_version_is_not_touched(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'songhua.db'}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('0000')")
+    with pytest.raises(ConfigError, match=f"has schema 0000, this songhua needs {migrations.HEAD}"):
+        open_existing(load(var=tmp_path))
