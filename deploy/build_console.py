@@ -151,7 +151,10 @@ def complaint(output: str) -> str:
     first = next((place for place, line in enumerate(said) if "error" in line.lower()), None)
     if first is None:
         return said[-1][:300] if said else "it said nothing"
-    return " ".join(said[first : first + 2] if said[first].endswith(":") else said[first : first + 1])[:300]
+    last = first
+    while said[last].endswith(":") and last + 1 < len(said):
+        last += 1
+    return " ".join(said[first : last + 1])[:300]
 
 
 if __name__ == "__main__":

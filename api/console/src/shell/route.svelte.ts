@@ -1,24 +1,6 @@
 /** Where the person is: the path and query of the address bar, changed through the history API. */
 
-export type Page =
-  | { name: "login" }
-  | { name: "alarms" }
-  | { name: "alarm"; id: string }
-  | { name: "devices" }
-  | { name: "device"; id: string }
-  | { name: "health" }
-  | { name: "missing" };
-
-export function pageOf(path: string): Page {
-  const [first, second, ...more] = path.split("/").filter(Boolean).map(decodeURIComponent);
-  if (more.length) return { name: "missing" };
-  if (first === undefined) return { name: "alarms" };
-  if (first === "login" && !second) return { name: "login" };
-  if (first === "alarms") return second ? { name: "alarm", id: second } : { name: "alarms" };
-  if (first === "devices") return second ? { name: "device", id: second } : { name: "devices" };
-  if (first === "health" && !second) return { name: "health" };
-  return { name: "missing" };
-}
+import { type Page, pageOf } from "./address";
 
 class Route {
   path = $state(location.pathname);
