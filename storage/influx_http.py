@@ -84,6 +84,8 @@ class InfluxHttp:
 
     def start(self) -> None:
         """Make ready to connect; the first request does."""
+        if self._client is not None:
+            return
         address = self._address
         self._client = httpx.AsyncClient(
             base_url=address.base,

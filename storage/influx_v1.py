@@ -27,7 +27,7 @@ class InfluxV1Store:
     """See the module docstring and the port."""
 
     def __init__(self, address: Address) -> None:
-        self._address = address
+        self.address = address
         self._http = InfluxHttp(address)
         self._encoder = LineEncoder()
 
@@ -35,11 +35,11 @@ class InfluxV1Store:
         self._http.start()
         try:
             if not await self._http.ping(_READY_SECONDS):
-                raise ConfigError(f"telemetry store: what answers at {self._address.base} is not InfluxDB 1.x")
+                raise ConfigError(f"telemetry store: what answers at {self.address.base} is not InfluxDB 1.x")
             await self._ensure_database()
         except Denied as error:
             raise ConfigError(
-                f"telemetry store: {error}; expected a user who may use {self._address.database}"
+                f"telemetry store: {error}; expected a user who may use {self.address.database}"
             ) from error
 
     async def close(self) -> None:
@@ -152,14 +152,14 @@ class InfluxV1Store:
 
     async def retain(self, since: Milliseconds) -> None:
         """Drop the shards that ended by `since`, if the retention policy keeps everything for ever."""
-        database = influxql.name(self._address.database)
+        database = influxql.name(self.address.database)
         policies = await self._query(f"show retention policies on {database}")
         columns = [dict(zip(series.columns, row, strict=True)) for series in policies for row in series.values]
         endless = {policy["name"] for policy in columns if policy["duration"] == "0s"}
         for series in await self._query("show shards"):
             for row in series.values:
                 shard = dict(zip(series.columns, row, strict=True))
-                ours = shard["database"] == self._address.database and shard["retention_policy"] in endless
+                ours = shard["database"] == self.address.database and shard["retention_policy"] in endless
                 if ours and datetime.fromisoformat(str(shard["end_time"])).timestamp() * 1000 <= since:
                     await self._query(f"drop shard {int(number(shard['id']))}")
 
@@ -182,9 +182,9 @@ class InfluxV1Store:
     async def _ensure_database(self) -> None:
         """See whether the database exists and may be used; create it if it does not."""
         try:
-            await self._http.query(f"show retention policies on {influxql.name(self._address.database)}")
+            await self._http.query(f"show retention policies on {influxql.name(self.address.database)}")
         except Missing:
-            await self._http.query(f"create database {influxql.name(self._address.database)}")
+            await self._http.query(f"create database {influxql.name(self.address.database)}")
 
     async def _send(self, body: bytes, precision: str) -> None:
         try:
@@ -208,7 +208,7 @@ class InfluxV1Store:
             await self._ensure_database()
         except (Denied, Missing) as failure:
             raise TransientError(str(failure)) from error
-        raise TransientError(f"InfluxDB at {self._address.base}: {error}; it was created again") from error
+        raise TransientError(f"InfluxDB at {self.address.base}: {error}; it was created again") from error
 
 
 def _points(found: Sequence[SeriesRows]) -> list[Point]:

@@ -37,7 +37,7 @@ class SqliteStore:
     """See the module docstring and the port. `path` is created if it is missing, with its folder."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._threads: _Threads | None = None
         self._writer = SqliteWriter(path)
         self._written = asyncio.Event()
@@ -46,7 +46,7 @@ class SqliteStore:
     async def start(self) -> None:
         if self._threads is not None:
             return
-        threads = _Threads(self._path)
+        threads = _Threads(self.path)
         try:
             await threads.write(self._open)
         except BaseException:
@@ -71,7 +71,7 @@ class SqliteStore:
                     lambda connection: connection.execute("select count(*) from devices").fetchone()
                 )
         except TimeoutError:
-            raise TransientError(f"{self._path} did not answer within {_READY_SECONDS} s") from None
+            raise TransientError(f"{self.path} did not answer within {_READY_SECONDS} s") from None
 
     async def write(self, readings: Sequence[Reading]) -> None:
         await self._started().write(lambda: self._writer.write(readings))
@@ -128,7 +128,7 @@ class SqliteStore:
         deadline = time.monotonic() + _OPEN_SECONDS
         while True:
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 return self._writer.open()
             except sqlite3.OperationalError as error:
                 # Two processes that create the file together: SQLite does not wait while the log is being set up.
@@ -139,7 +139,7 @@ class SqliteStore:
                 raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> ConfigError:
-        return ConfigError(f"telemetry store {self._path}: {error}; expected a SQLite file that can be written")
+        return ConfigError(f"telemetry store {self.path}: {error}; expected a SQLite file that can be written")
 
     async def _roll_up(self, threads: "_Threads") -> None:
         """Bring the roll-ups up to date after writes, in slices between them."""
@@ -154,7 +154,7 @@ class SqliteStore:
 
     def _started(self) -> "_Threads":
         if self._threads is None:
-            raise TransientError(f"telemetry store {self._path} is not started")
+            raise TransientError(f"telemetry store {self.path} is not started")
         return self._threads
 
 
@@ -162,7 +162,7 @@ class _Threads:
     """One thread for the writer, a few with a connection each for readers. SQLite's errors come out as transient."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._readers = ThreadPoolExecutor(_READERS, "store-reader")
         self._own = threading.local()
@@ -185,11 +185,11 @@ class _Threads:
         try:
             return await asyncio.get_running_loop().run_in_executor(executor, job)
         except sqlite3.Error as error:
-            raise TransientError(f"telemetry store {self._path}: {error}") from error
+            raise TransientError(f"telemetry store {self.path}: {error}") from error
 
     def _connection(self) -> sqlite3.Connection:
         if not hasattr(self._own, "connection"):
-            self._own.connection = connect(self._path, read_only=True)
+            self._own.connection = connect(self.path, read_only=True)
             self._connections.append(self._own.connection)
         connection: sqlite3.Connection = self._own.connection
         return connection

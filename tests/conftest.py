@@ -26,10 +26,16 @@ def influxdb() -> Iterator[parts.Part]:
 
 
 @pytest.fixture
-def own_influxdb() -> Iterator[parts.Part]:
-    """An InfluxDB of the test's own, to stop, kill and restart."""
+def start_influxdb() -> Iterator[Callable[..., parts.Part]]:
+    """Starts an InfluxDB of the test's own with the given options (see `parts.influxdb`)."""
     with ExitStack() as stack:
-        yield _enter(stack, parts.influxdb())
+        yield lambda **options: _enter(stack, parts.influxdb(**options))
+
+
+@pytest.fixture
+def own_influxdb(start_influxdb: Callable[..., parts.Part]) -> parts.Part:
+    """An InfluxDB of the test's own, to stop, kill and restart."""
+    return start_influxdb()
 
 
 @pytest.fixture

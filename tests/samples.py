@@ -1,5 +1,7 @@
 """Devices and readings for tests: short to write, real types."""
 
+from typing import Any
+
 from devices.catalogue import load
 from devices.model import Device, Milliseconds, Reading
 
@@ -17,9 +19,7 @@ def device(
     )
 
 
-def reading(
-    of: Device, time: Milliseconds, *, gateway: str = "gw-1", quality: str = "ok", **values: float | str | None
-) -> Reading:
+def reading(of: Device, time: Milliseconds, *, gateway: str = "gw-1", quality: str = "ok", **values: Any) -> Reading:
     """A reading of `of`; values are not checked, so that a test can report nonsense."""
     reported = load().values_class(of.family)(**values)
     return Reading(device=of, time=time, values=reported, received_at=time, gateway=gateway, quality=quality)
