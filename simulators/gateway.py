@@ -2,7 +2,8 @@
 
 On every CONNECT it takes a new session name, publishes the retained status and then what waited; readings that the
 broker has not acknowledged are sent again (QoS 1, so the broker may see some twice). In a `gateway_down` incident the
-socket is cut without a DISCONNECT and the broker publishes the will. Connection errors are retried for ever with
+socket is cut without a DISCONNECT and the broker publishes the will. When the run stops the gateway leaves with a
+DISCONNECT and no status: the simulation pauses, its gateways do not fail. Connection errors are retried for ever with
 jittered back-off; nothing is raised but cancellation. OASIS MQTT 5.0 sections 3.1.2.5 (will) and 4.4 (delivery
 retry).
 """
@@ -141,23 +142,18 @@ class GatewayClient:
                 ) as client:
                     pause = 0.25
                     client.pending_calls_threshold = WINDOW
-                    await self._announce(client, "online", session)
+                    online = {"state": "online", "session": session, "at": wall_clock()}
+                    await client.publish(self._status, msgspec.json.encode(online), qos=1, retain=True)
                     self._counts.connected += 1
                     try:
                         async with watched(client) as lost:
                             await self._deliver(client, lost, stop)
                     finally:
                         self._counts.connected -= 1
-                    if stop.is_set():
-                        await self._announce(client, "offline", session)
             except aiomqtt.MqttError:
                 self._counts.reconnects += 1
                 await _wait(stop, pause * random.uniform(0.5, 1.5))
                 pause = min(_LONGEST_PAUSE, 2 * pause)
-
-    async def _announce(self, client: aiomqtt.Client, state: str, session: str) -> None:
-        status = {"state": state, "session": session, "at": wall_clock()}
-        await client.publish(self._status, msgspec.json.encode(status), qos=1, retain=True)
 
     async def _deliver(self, client: aiomqtt.Client, lost: asyncio.Task[None], stop: asyncio.Event) -> None:
         """Publish what waits; returns when the run stops, raises `MqttError` when the connection is gone or was cut."""

@@ -55,6 +55,7 @@ class Sensor:
         self._sequence = 0
         # A held-back reading would look like a gap of the sequence until it arrives.
         self._holds_back = share(key, 6) < 0.04 and not counts
+        self._left = 0  # measurements until the late batch goes out
         self._held: list[tuple[Milliseconds, bytes]] = []
         self._chance = random.Random(key)
 
@@ -84,11 +85,15 @@ class Sensor:
         it.
         """
         element = self.reading(time)
-        if self._holds_back and (self._held or self._chance.random() < 0.05) and len(self._held) < _HELD_BACK:
-            self._held.append((time, element))
-            return []
+        if self._holds_back and not self._left and self._chance.random() < 0.05:
+            self._left = 2 * _HELD_BACK
+        if self._left:
+            self._left -= 1
+            if self._left % 2:  # every other one, so that the device is late but not silent
+                self._held.append((time, element))
+                return []
         messages = [Message(self.topic, [element], time)]
-        if self._held:
+        if self._held and not self._left:
             messages.append(Message(self.topic, [held for _, held in self._held], self._held[0][0]))
             self._held.clear()
         elif self._chance.random() < _DUPLICATES:

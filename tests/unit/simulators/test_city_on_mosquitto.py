@@ -86,7 +86,7 @@ async def eventually(condition: Callable[[], bool], seconds: float = 20) -> None
             await asyncio.sleep(0.05)
 
 
-async def test_gateways_come_online_deliver_history_and_leave_with_a_word(mosquitto: Part, tmp_path: Path) -> None:
+async def test_gateways_come_online_deliver_history_and_leave_without_an_alarm(mosquitto: Part, tmp_path: Path) -> None:
     city, listener = build_city(7, 40), Listener()
     async with living(city, mosquitto, tmp_path / "truth.jsonl", listener, history=timedelta(hours=25)) as counts:
         await eventually(lambda: counts.readings > 6_500)
@@ -95,10 +95,9 @@ async def test_gateways_come_online_deliver_history_and_leave_with_a_word(mosqui
     assert listener.lists >= 39  # all but the device without a clock
     sessions = set()
     for gateway in city.gateways:
-        online, offline = listener.of(gateway.id)
-        assert (online["state"], offline["state"]) == ("online", "offline")
-        assert online["session"] == offline["session"]
-        assert offline["at"] >= online["at"] > 1_700_000_000_000
+        (online,) = listener.of(gateway.id)
+        assert online["state"] == "online"
+        assert online["at"] > 1_700_000_000_000
         sessions.add(online["session"])
     assert len(sessions) == len(city.gateways)
     assert {incident.kind for incident in read_truth(tmp_path / "truth.jsonl").values()} >= {"burst", "gateway_down"}
@@ -131,12 +130,12 @@ async def test_a_gateway_incident_ends_in_the_will_and_a_new_session(mosquitto: 
         await eventually(lambda: len(listener.of(gateway.id)) == 3)
         await eventually(lambda: counts.connected == len(city.gateways))
         await asyncio.sleep(1.5)  # the books are kept once a second
-    first, will, second, _ = listener.of(gateway.id)
+    first, will, second = listener.of(gateway.id)
     assert will == {"state": "offline", "session": first["session"]}
     assert second["state"] == "online"
     assert second["session"] != first["session"]
     assert second["at"] >= begins + 2_000
-    assert all(len(listener.of(other.id)) == 2 for other in city.gateways[1:])
+    assert all(len(listener.of(other.id)) == 1 for other in city.gateways[1:])
     incident = read_truth(truth)["test-drop"]
     assert incident.state == "over"
     assert incident.actual_from is not None
