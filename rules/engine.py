@@ -7,10 +7,10 @@ gives the same transitions. A tick that changed nothing leaves no trace in the s
 with `tick_mattered`, and repeats them on replay.
 
 Event time governs (DESIGN §6): a reading behind its device's watermark is late and neither pages nor clears; a
-duplicate is nothing. The *running clock* follows the processing clock while it moves by up to a minute a call, and
-stands still through clock steps and our own outages: silence, clock-driven holds and the reorder wait are measured by
-it. Raises nothing for any input; `restore` raises `SnapshotMismatch`, and the caller then replays from what the
-journal keeps.
+duplicate is nothing. The *running clock* follows the processing clock while it moves by up to a minute a call and
+stands still through clock steps: clock-driven holds and the reorder wait are measured by it. The *listening clock*
+leaves out our own outages as well: silence is measured by it. Raises nothing for any input; `restore` raises
+`SnapshotMismatch`, and the caller then replays from what the journal keeps.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -89,7 +89,8 @@ class Engine:
         )
         self.clock: Milliseconds = 0
         self.awake: Milliseconds = 0
-        self.awake_heard: Milliseconds = 0  # running clock when anything was last received
+        self.deaf: Milliseconds = 0  # how much of the running clock nothing could reach us
+        self.listened: Milliseconds = 0  # listening clock when anything was last received
         self.outage_end: Milliseconds = 0
         self.graces: dict[Key, Milliseconds] = {}
         self._lateness = lateness
@@ -100,6 +101,11 @@ class Engine:
         self._orphans: list[tuple[Key, str]] = []
         self._mattered = False
         self.zones.set_registry(registry)
+
+    @property
+    def listening(self) -> Milliseconds:
+        """The listening clock: the running clock less our own outages."""
+        return self.awake - self.deaf
 
     @property
     def active(self) -> Mapping[str, Alarm]:
@@ -176,8 +182,8 @@ class Engine:
         before, clock = self.awake, self.clock
         if end > clock:
             self._move(end)
-        excluded = min(end - start, max(clock - start, 0) + self.awake - before)
-        self.set_running_clock(self.clock, max(self.awake_heard, self.awake - excluded))
+        deaf = min(end - start, max(clock - start, 0) + self.awake - before)
+        self.deaf += min(deaf, self.listening - self.listened)
 
     def snapshot(self) -> bytes:
         """The whole state, for `restore` into an engine of the same service."""
@@ -234,17 +240,17 @@ class Engine:
             if subject is not None and (ready := reorder.waited(subject, self.awake)):
                 self._mattered = True
                 self._evaluate_all(subject, ready)
-        self.holds.tick()
+        self._mattered |= self.holds.tick()
         for state in self.gateways.ripe(self.clock):
             self._gateway_down(state.id)
-        for key in [key for key, until in self.graces.items() if until <= self.awake]:
+        for key in [key for key, until in self.graces.items() if until <= self.listening]:
             del self.graces[key]
             self._mattered = True
             if (subject := self.devices.get(key[2])) is not None and self.gateways.suppressor(subject) is None:
                 self.lifecycle.unsuppress(key, self.clock)
-        for subject in self.cadence.due(self.awake):
+        for subject in self.cadence.due(self.listening):
             self._silent(subject)
-        self.zones.tick(self.clock)
+        self._mattered |= self.zones.tick(self.clock)
         if self.lifecycle.kept:
             self._end_backlogs()
         if self.lifecycle.shelved:
@@ -253,13 +259,13 @@ class Engine:
     # --- readings
 
     def _read(self, readings: Iterable[Reading]) -> None:
-        devices, awake, received = self.devices, self.awake, -1
+        devices, listening, received = self.devices, self.listening, -1
         evaluated = 0
         for reading in readings:
             if reading.received_at != received:
                 received = reading.received_at
                 self._move(received)
-                awake = self.awake_heard = self.awake
+                listening = self.listened = self.listening
             if reading.replayed:
                 self.counters.replayed += 1
                 continue
@@ -267,8 +273,8 @@ class Engine:
             subject = devices.get(device.id)
             if subject is None or subject.device is not device:
                 subject = self.bind(device, subject)
-            gap = awake - subject.awake
-            subject.awake = awake
+            gap = listening - subject.listened
+            subject.listened = listening
             subject.heard = reading.received_at
             if gap > subject.expected:
                 self._resumed(subject, gap, reading)
@@ -300,7 +306,7 @@ class Engine:
                     (key, "设备类别已变更 / the device changed its family") for key in self._keys(subject)
                 ]
             subject = self.devices[device.id] = DeviceSubject(device, family.rules)
-            subject.awake = self.awake
+            subject.listened = self.listening
             self.cadence.expect(subject)
             if family.silence is not None:
                 self.cadence.watch(subject)
@@ -358,7 +364,7 @@ class Engine:
         others.pop(gateway, None)
         if len(others) >= 8:
             del others[min(others, key=lambda name: (others[name], name))]
-        others[subject.gateway] = subject.awake
+        others[subject.gateway] = subject.listened
         subject.others, subject.gateway = others, gateway
 
     def _reorder(self, subject: DeviceSubject, reading: Reading) -> None:
@@ -446,7 +452,7 @@ class Engine:
             if isinstance(before, float):
                 samples = [[subject.time, before]]
         explain.keep_sample(samples, reading.time, evidence["value"])
-        return Hold(0, 0, 0, 0, choice, evidence, samples)
+        return Hold(0, 0, 0, choice=choice, evidence=evidence, samples=samples)
 
     def _confirm(self, subject: DeviceSubject, reading: Reading, scope: ReadingScope, changed: int) -> None:
         """Holds that this reading did not change, but speaks for."""
@@ -518,7 +524,7 @@ class Engine:
             if subject is None or kept is None:
                 continue
             passed = self.clock - kept.clock
-            quiet = self.awake - subject.awake >= _BACKLOG_QUIET
+            quiet = self.listening - subject.listened >= _BACKLOG_QUIET
             if quiet or (passed >= _BACKLOG_PATIENCE and subject.time - kept.time <= 2 * passed):
                 self._announce(subject)
 
@@ -528,13 +534,13 @@ class Engine:
         rule = self.families[subject.device.family].silence
         if rule is None or self.devices.get(subject.id) is not subject:
             return
-        if self.gateways.graced(subject) > self.awake:
+        if self.gateways.graced(subject) > self.listening:
             self.cadence.watch(subject)
             return
         subject.watch |= SILENT
         self.zones.gone(subject.zones)
         allowed = self.cadence.allowed(subject)
-        quiet = self.awake - subject.awake
+        quiet = self.listening - subject.listened
         evidence: dict[str, Any] = {
             "property": "silence",
             "operator": ">",
@@ -560,14 +566,14 @@ class Engine:
             return
         if not state.online:
             return
-        state.back = self.awake
+        state.back = self.listening
         if state.raised:
             state.raised = False
             self.lifecycle.return_((self.gateways.rule, "gateway", state.id), status.received_at)
         for key in sorted(self.lifecycle.suppressed):
             subject = self.devices.get(key[2])
             if subject is not None and self.gateways.suppressor(subject) is None:
-                self.graces[key] = self.awake + subject.learnt
+                self.graces[key] = self.listening + subject.learnt
 
     def _gateway_down(self, identity: str) -> None:
         state, rule = self.gateways.states[identity], self.rules[self.gateways.rule or ""]
@@ -618,7 +624,6 @@ class Engine:
 
     def _window_closed(self, zone: ZoneSubject, end: Milliseconds, scope: ZoneScope, seen: dict[str, Any]) -> None:
         """A window of a zone closed with enough coverage: its condition at its end."""
-        self._mattered = True
         self._backlog = None
         expression = next(iter(zone.rule.when.values()))
         if end >= zone.due:
@@ -631,7 +636,7 @@ class Engine:
         if choice >= 0:
             evidence = explain.evidence(zone.rule, expression, choice, scope, self.catalogue)
             evidence["unit"] = unit_of(explain.candidates(expression)[choice].measured, self.catalogue)
-            hold = Hold(0, 0, 0, 0, choice, evidence | seen, [])
+            hold = Hold(0, 0, 0, choice=choice, evidence=evidence | seen, samples=[])
             if zone.last is not None:
                 explain.keep_sample(hold.samples, *zone.last)
             explain.keep_sample(hold.samples, end, evidence["value"])

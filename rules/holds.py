@@ -52,7 +52,7 @@ class Holds:
             self._finish(subject, bit, hold)
         else:
             subject.hold(bit, hold)
-            self._arm(subject, bit, hold)
+            self._arm(subject, bit, hold, self._key(subject, hold))
 
     def complete(self, subject: Subject, time: Milliseconds) -> None:
         """Event time has come to `time`: finish what ended before, as far as samples spoke for it. Before the reading
@@ -72,33 +72,35 @@ class Holds:
         if hold.due <= time:
             subject.release(bit)
             self._finish(subject, bit, hold)
-        elif self._key(subject, hold) <= self.awake:
-            self._arm(subject, bit, hold)
+        elif hold.armed < 0:
+            self._arm(subject, bit, hold, self._key(subject, hold))
 
-    def tick(self) -> None:
+    def tick(self) -> bool:
         """The running clock moved: finish holds that are due and whose last sample is fresh enough to speak for the
-        present.
+        present. Whether anything changed.
         """
-        again: list[tuple[Milliseconds, str, str, int]] = []
+        changed = False
         while self._timers and self._timers[0][0] <= self.awake:
-            _, kind, identity, bit = heappop(self._timers)
+            key, kind, identity, bit = heappop(self._timers)
             subject = self._subjects.get((kind, identity))
             hold = subject.pending.get(bit) if subject is not None and subject.pending else None
-            if subject is None or hold is None:
+            if subject is None or hold is None or hold.armed != key:
                 continue
+            changed = True
             if self._key(subject, hold) > self.awake:
-                again.append((self._key(subject, hold), kind, identity, bit))
+                self._arm(subject, bit, hold, self._key(subject, hold))
                 continue
-            present = self.awake + hold.offset - subject.lateness
-            if max(hold.due, present) > hold.seen + VALIDITY * subject.interval:
-                continue
-            if subject.earliest_unseen() <= hold.due:
-                again.append((self.awake + 1000, kind, identity, bit))
-                continue
-            subject.release(bit)
-            self._finish(subject, bit, hold)
-        for timer in again:
-            heappush(self._timers, timer)
+            until = hold.seen + VALIDITY * subject.interval
+            # A sample may have come one wait late, and waited once more for its predecessors.
+            present = self.awake + self.offset - 2 * subject.lateness
+            if hold.due > until or present > until:
+                hold.armed = -1
+            elif (release := subject.blocked(hold.due)) is not None:
+                self._arm(subject, bit, hold, release)
+            else:
+                subject.release(bit)
+                self._finish(subject, bit, hold)
+        return changed
 
     def forget(self, subject: Subject) -> None:
         """The subject is gone."""
@@ -109,7 +111,8 @@ class Holds:
         self._timers, self._subjects = [], {}
         for subject in subjects:
             for bit, hold in (subject.pending or {}).items():
-                self._arm(subject, bit, hold)
+                if hold.armed >= 0:
+                    self._arm(subject, bit, hold, hold.armed)
 
     def _finish(self, subject: Subject, bit: int, hold: Hold) -> None:
         if subject.on & 1 << bit:
@@ -123,6 +126,7 @@ class Holds:
     def _key(subject: Subject, hold: Hold) -> Milliseconds:
         return hold.due + subject.lateness - hold.offset
 
-    def _arm(self, subject: Subject, bit: int, hold: Hold) -> None:
+    def _arm(self, subject: Subject, bit: int, hold: Hold, at: Milliseconds) -> None:
+        hold.armed = at
         self._subjects[subject.kind, subject.id] = subject
-        heappush(self._timers, (self._key(subject, hold), subject.kind, subject.id, bit))
+        heappush(self._timers, (at, subject.kind, subject.id, bit))

@@ -8,7 +8,7 @@ gives an `Expression`, a tree of the node classes below that `rules.fusion` turn
 
     expression  comparison (also chained), and / or / not, + - * / and unary minus, numbers, parentheses
     names       a property of the family, `facts.<name>`; a word in quotes only beside a `*_state`
-    functions   `FUNCTIONS` (a reading's device), `ZONE_FUNCTIONS` (members of a zone); durations are words such as '10m'
+    functions   `FUNCTIONS` (a reading's device), `ZONE_FUNCTIONS` (members of a zone); durations are words like '10m'
 """
 
 import ast

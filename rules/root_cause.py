@@ -21,7 +21,7 @@ RECENT = 3  # a gateway heard a device recently within this many learnt interval
 
 class GatewayState(msgspec.Struct):
     """`since` is the receive time of the last change, `drops` how often this session went offline, `back` when it
-    came back (running clock); `due` is the processing time at which being offline becomes an alarm.
+    came back (listening clock); `due` is the processing time at which being offline becomes an alarm.
     """
 
     id: str
@@ -93,13 +93,13 @@ class Gateways:
         if not self.down or self.rule is None or subject.gateway not in self.down:
             return None
         if subject.others:
-            horizon = subject.awake - RECENT * subject.learnt
+            horizon = subject.listened - RECENT * subject.learnt
             if any(heard >= horizon and gateway not in self.down for gateway, heard in subject.others.items()):
                 return None
         return alarm_id(self.rule, "gateway", subject.gateway, self.episode(self.states[subject.gateway]))
 
     def graced(self, subject: DeviceSubject) -> Milliseconds:
-        """Running clock until which a device may stay quiet because its gateway has just come back (-1: no grace)."""
+        """Listening clock until which a device may stay quiet because its gateway has just come back (-1: no grace)."""
         state = self.states.get(subject.gateway)
         return state.back + subject.learnt if state is not None and state.back >= 0 else -1
 

@@ -31,7 +31,7 @@ class Cadence:
         return max(2 * subject.learnt, min(3 * subject.learnt, 2 * _DAY))
 
     def learn(self, subject: DeviceSubject, gap: Milliseconds) -> None:
-        """Take one gap between receptions (running clock) into account."""
+        """Take one gap between receptions (listening clock) into account."""
         nominal = subject.device.interval
         gaps = subject.gaps
         if gaps is None:
@@ -50,14 +50,16 @@ class Cadence:
 
     def watch(self, subject: DeviceSubject) -> None:
         """Look at the device when its time would be up."""
-        slot = (subject.awake + self.allowed(subject)) // _SLOT + 1
-        self._wheel.setdefault(slot, []).append(subject)
+        self._wheel.setdefault(self._slot(subject), []).append(subject)
 
-    def due(self, awake: Milliseconds) -> Iterator[DeviceSubject]:
-        """Devices quiet for longer than allowed at running clock `awake`, in order of name; each is given once, then
+    def _slot(self, subject: DeviceSubject) -> int:
+        return (subject.listened + self.allowed(subject)) // _SLOT + 1
+
+    def due(self, listening: Milliseconds) -> Iterator[DeviceSubject]:
+        """Devices quiet for longer than allowed at listening clock `listening`, in order of name; each is given once, then
         no longer watched.
         """
-        present = awake // _SLOT
+        present = listening // _SLOT
         if present == self._turned:
             return
         self._turned = present
@@ -66,7 +68,7 @@ class Cadence:
             for subject in self._wheel.pop(slot):
                 if subject.watch & SILENT:
                     continue
-                if subject.awake + self.allowed(subject) <= awake:
+                if self._slot(subject) <= present:
                     quiet.append(subject)
                 else:
                     self.watch(subject)

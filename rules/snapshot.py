@@ -48,7 +48,7 @@ class _Device(msgspec.Struct, array_like=True):
     time: int
     last: dict[str, float | str] | None
     heard: int
-    awake: int
+    listened: int
     learnt: int
     gaps: list[int] | None
     gateway: str
@@ -72,7 +72,8 @@ class _Snapshot(msgspec.Struct):
     families: dict[str, list[str]]  # rule of each bit
     clock: int
     awake: int
-    awake_heard: int
+    deaf: int
+    listened: int
     outage_end: int
     devices: list[_Device]
     zones: list[_Zone]
@@ -96,7 +97,8 @@ def dump(engine: Engine) -> bytes:
         families={name: [rule.id for rule in family.rules] for name, family in engine.families.items()},
         clock=engine.clock,
         awake=engine.awake,
-        awake_heard=engine.awake_heard,
+        deaf=engine.deaf,
+        listened=engine.listened,
         outage_end=engine.outage_end,
         devices=[_device(subject, subject.id not in engine.registry.devices) for subject in engine.devices.values()],
         zones=[
@@ -137,7 +139,7 @@ def load(engine: Engine, data: bytes) -> list[tuple[Key, str]]:
         if name in engine.rules and engine.rules[name].fingerprint == print_
     }
     engine.set_running_clock(state.clock, state.awake)
-    engine.awake_heard, engine.outage_end = state.awake_heard, state.outage_end
+    engine.deaf, engine.listened, engine.outage_end = state.deaf, state.listened, state.outage_end
     engine.counters = state.counters
     engine.lifecycle.restore(state.episodes, state.ended)
     engine.lifecycle.transitions_by_rule = state.transitions
@@ -184,7 +186,7 @@ def _device(subject: DeviceSubject, alone: bool) -> _Device:
         subject.time,
         _known(subject.last) if subject.last is not None else None,
         subject.heard,
-        subject.awake,
+        subject.listened,
         subject.learnt,
         subject.gaps,
         subject.gateway,
@@ -200,7 +202,7 @@ def _device(subject: DeviceSubject, alone: bool) -> _Device:
 def _load_device(engine: Engine, device: Device, record: _Device, bits: list[str], kept: set[str]) -> None:
     subject = engine.bind(device)
     values_class = engine.catalogue.values_class(device.family)
-    subject.time, subject.heard, subject.awake = record.time, record.heard, record.awake
+    subject.time, subject.heard, subject.listened = record.time, record.heard, record.listened
     subject.learnt, subject.gaps = max(record.learnt, device.interval), record.gaps
     subject.gateway, subject.others = record.gateway, record.others
     subject.watch |= record.watch & (SUPPRESSED | DEFERRED | SILENT)

@@ -27,15 +27,16 @@ VALIDITY = 1.5  # a sample speaks for this many reporting intervals
 class Hold(msgspec.Struct):
     """A condition that must last: on_delay before raising, off_delay before returning. Times are event time, ms.
 
-    `start`: when the condition became so; `due`: when the hold completes; `seen`: last sample that said so;
-    `offset`: processing clock minus running clock then. `choice` is the
-    comparison that serves as evidence, `evidence` and `samples` what it saw.
+    `start`: when the condition became so; `due`: when the hold completes; `seen`: last sample that said so; `offset`:
+    processing clock minus running clock then; `armed`: running clock at which it will be looked at (-1: not).
+    `choice` is the comparison that serves as evidence, `evidence` and `samples` what it saw.
     """
 
     start: int
     due: int
     seen: int
     offset: int = 0
+    armed: int = -1
     choice: int = -1
     evidence: dict[str, Any] = {}
     samples: list[list[float]] = []
@@ -79,18 +80,17 @@ class Subject:
         self.due = min((item.due for item in self.pending.values()), default=NEVER) if self.pending else NEVER
         return hold
 
-    def earliest_unseen(self) -> int:
-        """Event time of the oldest reading that waits to be evaluated (`NEVER` if none does)."""
-        return NEVER
+    def blocked(self, due: int) -> int | None:
+        """Running clock at which a reading from before `due`, which still waits to be evaluated, will have been."""
+        return None
 
 
 class DeviceSubject(Subject):
-    """A device: `time` is its watermark, `heard` and `awake` when something of it was last received (wall and running
-    clock).
+    """A device: `time` is its watermark, `heard` and `listened` when something of it was last received (wall and
+    listening clock).
     """
 
     __slots__ = (
-        "awake",
         "buffer",
         "constants",
         "device",
@@ -100,6 +100,7 @@ class DeviceSubject(Subject):
         "heard",
         "last",
         "learnt",
+        "listened",
         "others",
         "program",
         "step",
@@ -119,14 +120,16 @@ class DeviceSubject(Subject):
         self.time = -1
         self.last: Values | None = None
         self.heard = 0
-        self.awake = 0
+        self.listened = 0
         self.learnt = device.interval
         self.expected = 0  # a longer gap between receptions is worth learning from
         self.gaps: list[int] | None = []
         self.gateway = device.gateway
-        self.others: dict[str, int] | None = None  # other gateways that heard it -> running clock
+        self.others: dict[str, int] | None = None  # other gateways that heard it -> listening clock
         self.buffer: list[tuple[int, int, int, int, Reading]] | None = None  # time, sequence, index, running clock
         self.zones: tuple[ZoneMember, ...] = ()
 
-    def earliest_unseen(self) -> int:
-        return self.buffer[0][0] if self.buffer else NEVER
+    def blocked(self, due: int) -> int | None:
+        if not self.buffer or self.buffer[0][0] > due:
+            return None
+        return self.buffer[0][3] + self.lateness

@@ -143,12 +143,15 @@ class Zones:
                 if not zone.remaining and zone.open:
                     self._close(zone, min(zone.open))
 
-    def tick(self, now: Milliseconds) -> None:
-        """Close what is `zone_lateness` past its end."""
+    def tick(self, now: Milliseconds) -> bool:
+        """Close what is `zone_lateness` past its end. Whether there was anything."""
+        closed = False
         for key in sorted(self._waiting):
             zone = self.subjects[key]
             while zone.open and (first := min(zone.open)) + zone.interval + zone.rule.zone_lateness <= now:
                 self._close(zone, first)
+                closed = True
+        return closed
 
     def _close(self, zone: ZoneSubject, start: int) -> None:
         window = zone.open.pop(start)
