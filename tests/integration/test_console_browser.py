@@ -125,7 +125,7 @@ class Visit:
             "document.querySelector('main').scrollWidth - document.querySelector('main').clientWidth"
         )
         assert beyond <= 0, f"{what} is {beyond} px too wide"
-        self.page.screenshot(path=SCREENSHOTS / f"{self._name}-{what}.png", animations="disabled")
+        self.page.screenshot(path=SCREENSHOTS / f"{self._name}-{what}.png", animations="allow")
 
     def ink(self, canvas: int = 0) -> int:
         """How many pixels of a chart are drawn."""

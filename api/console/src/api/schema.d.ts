@@ -863,7 +863,7 @@ export interface components {
         };
         /**
          * LatestList
-         * @description Ordered by device within a family. `truncated`: there were more than `limit`.
+         * @description Family by family, in no promised order within one. `truncated`: there were more than `limit`.
          */
         LatestList: {
             /** Items */
@@ -1030,7 +1030,7 @@ export interface components {
         };
         /**
          * Reason
-         * @description Reason codes; the label of `songhua_quarantined_total` and the key of `quarantined_by_reason`.
+         * @description Reason codes; the label of `songhua_readings_quarantined_total` and the key of `quarantined_by_reason`.
          * @enum {string}
          */
         Reason: "malformed" | "invalid_value" | "out_of_range" | "no_values" | "unknown_device" | "unknown_topic" | "identity_mismatch" | "invalid_topic" | "too_large" | "history_too_long" | "store_rejected" | "damaged_record";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Property } from "../api/model";
-import { RANGES, asNumbers, isTotal, refreshMs } from "./chart_range";
+import { RANGES, asNumbers, brokenWhereSilent, isTotal, refreshMs } from "./chart_range";
 
 describe("the ranges of a chart", () => {
   it("hold a few hundred points however long they are", () => {
@@ -19,6 +19,15 @@ describe("the ranges of a chart", () => {
   it("draw states by their place among their words and leave a gap for an unknown one", () => {
     const valve = { kind: "state", values: ["open", "closed"] } as Property;
     expect(asNumbers(valve, ["closed", null, "open", "molten"])).toEqual([1, null, 0, null]);
+  });
+
+  it("join what a sparse device reports and break the line where it fell silent", () => {
+    const minute = 60_000;
+    const sparse = brokenWhereSilent([0, 1, 2, 3, 4].map((n) => n * minute), [1, null, 2, null, 3], 2 * minute);
+    expect(sparse).toEqual({ times: [0, 2 * minute, 4 * minute], values: [1, 2, 3] });
+    const silent = brokenWhereSilent([0, minute, 60 * minute], [1, 2, 3], minute);
+    expect(silent).toEqual({ times: [0, minute, minute + 1, 60 * minute], values: [1, 2, null, 3] });
+    expect(brokenWhereSilent([0, minute], [null, null], minute)).toEqual({ times: [], values: [] });
   });
 
   it("ask again no faster than devices report", () => {

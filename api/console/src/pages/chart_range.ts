@@ -30,6 +30,35 @@ export function asNumbers(property: Property, column: readonly (number | string 
   });
 }
 
+/** How many intervals may pass without a value before the line is broken: one lost message is no outage. */
+const BREAK_AFTER = 3.5;
+
+/** Only the moments that have a value, with one null where the line must break because nothing was reported for too long.
+ *
+ * Properties of one device need not come together, and buckets may be shorter than the device's interval: nulls of a column
+ * alone say nothing. `stepMs` is the longer of the device's interval and the bucket.
+ */
+export function brokenWhereSilent(
+  times: readonly number[],
+  values: readonly (number | null)[],
+  stepMs: number,
+): { times: number[]; values: (number | null)[] } {
+  const line: { times: number[]; values: (number | null)[] } = { times: [], values: [] };
+  let last: number | null = null;
+  times.forEach((time, index) => {
+    const value = values[index];
+    if (value === null || value === undefined) return;
+    if (last !== null && time - last > BREAK_AFTER * stepMs) {
+      line.times.push(last + 1);
+      line.values.push(null);
+    }
+    line.times.push(time);
+    line.values.push(value);
+    last = time;
+  });
+  return line;
+}
+
 /** How often a chart is worth asking for again. */
 export function refreshMs(range: ChartRange, intervalMs: number): number {
   return Math.max(10_000, RANGES[range].bucket ? MINUTE : Math.min(intervalMs, MINUTE));
