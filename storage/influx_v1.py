@@ -6,7 +6,7 @@ words for points that it refused (a refused request is halved until they are fou
 `TransientError` for everything that may pass, within 10 s: the caller retries, which overwrites each point by itself.
 """
 
-import asyncio
+import builtins
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NoReturn
@@ -20,6 +20,7 @@ from storage.line_protocol import LineEncoder, mark_line
 from storage.telemetry import Aggregate, AlarmMark, Point, Series
 
 _POINTS = 5_000
+_SERIES = 20_000
 _READY_SECONDS = 2.0
 
 
@@ -77,23 +78,15 @@ class InfluxV1Store:
         if devices is not None and not devices:
             return []
         chosen = influxql.among("device", devices) if devices is not None else ""
-        here = f"{influxql.name('district')} = {influxql.word(district)}" if district is not None else ""
-        newest = (
-            f"select {influxql.names(['quality', *load().families[family].properties])} from {influxql.name(family)}"
-        )
-        newest += f"{influxql.where(chosen, here)} group by device order by time desc limit 1"
-        if not here:
-            return _points(await self._query(f"{newest} slimit {limit:d}"))[:limit]
-        # Series of a device that moved stay under its former district: its newest point may be elsewhere.
-        elsewhere = f"show tag values from {influxql.name(family)} with key = device"
-        elsewhere += influxql.where(chosen, here.replace(" = ", " != ", 1))
-        found, tags = await asyncio.gather(self._query(newest), self._query(elsewhere))
-        points = {point.device: point for point in _points(found)}
-        moved = [str(row[1]) for series in tags for row in series.values if row[1] in points]
-        for point in await self.latest(family, devices=moved):
-            if point.time > points[point.device].time:
-                del points[point.device]
-        return list(points.values())[:limit]
+        if district is None:
+            return await self._newest(family, limit, chosen)
+        points = await self._newest(family, limit, chosen, influxql.among("district", [district]))
+        # The series of a device that moved stay under its former district: its newest point may be elsewhere.
+        statement = f"show tag values from {influxql.name(family)} with key = device"
+        elsewhere = await self._query(statement + influxql.where(chosen, influxql.other_than("district", district)))
+        moved = {str(row[1]) for series in elsewhere for row in series.values}.intersection(p.device for p in points)
+        newest = {p.device: p.time for p in await self.latest(family, devices=list(moved))}
+        return [point for point in points if newest.get(point.device, point.time) == point.time]
 
     async def range(
         self,
@@ -162,6 +155,20 @@ class InfluxV1Store:
                 ours = shard["database"] == self.address.database and shard["retention_policy"] in endless
                 if ours and datetime.fromisoformat(str(shard["end_time"])).timestamp() * 1000 <= since:
                     await self._query(f"drop shard {int(number(shard['id']))}")
+
+    async def _newest(self, family: str, limit: int, *conditions: str) -> list[Point]:
+        """The newest point of each device under the conditions, in pages that are each answered in time."""
+        fields = influxql.names(["quality", *load().families[family].properties])
+        statement = f"select {fields} from {influxql.name(family)}{influxql.where(*conditions)}"
+        points: dict[str, Point] = {}
+        for offset in builtins.range(0, limit, _SERIES):
+            size = min(_SERIES, limit - offset)
+            page = f" group by device order by time desc limit 1 slimit {size:d} soffset {offset:d}"
+            found = _points(await self._query(statement + page))
+            points |= {point.device: point for point in found}
+            if len(found) < size:
+                break
+        return list(points.values())
 
     async def _find_refused(self, readings: Sequence[Reading], body: bytes) -> dict[int, str]:
         """Write all lines; which of them were refused, found by halving."""

@@ -4,6 +4,7 @@ Receives names, words and times, gives text; owns and raises nothing. Syntax: In
 2.x and 3.x answer the same on `/query`.
 """
 
+import re
 from collections.abc import Sequence
 
 from devices.model import Milliseconds
@@ -24,8 +25,15 @@ def names(texts: Sequence[str]) -> str:
 
 
 def among(tag: str, values: Sequence[str]) -> str:
-    """A condition: the tag has one of the values."""
-    return "(" + " or ".join(f"{name(tag)} = {word(value)}" for value in values) + ")"
+    """A condition: the tag has one of the values. The server takes quadratic time for a chain of `or`."""
+    if len(values) == 1:
+        return f"{name(tag)} = {word(values[0])}"
+    return f"{name(tag)} =~ /^(?:{'|'.join(_literal(value) for value in values)})$/"
+
+
+def other_than(tag: str, value: str) -> str:
+    """A condition: the tag has any other value."""
+    return f"{name(tag)} != {word(value)}"
 
 
 def where(*conditions: str) -> str:
@@ -38,3 +46,8 @@ def period(start: Milliseconds | None, end: Milliseconds | None) -> str:
     """A condition: start <= time < end."""
     bounds = [f"time >= {start:d}ms" if start is not None else "", f"time < {end:d}ms" if end is not None else ""]
     return " and ".join(bound for bound in bounds if bound)
+
+
+def _literal(text: str) -> str:
+    """An expression that matches only `text`; no character is left that means anything to RE2 or to the scanner."""
+    return re.sub("[^A-Za-z0-9]", lambda match: rf"\x{{{ord(match[0]):x}}}", text)

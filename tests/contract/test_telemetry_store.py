@@ -255,6 +255,17 @@ async def test_hostile_and_unicode_ids_stay_themselves(store: TelemetryStore) ->
         assert (await store.range("water_meter", name, ["flow_rate"], 0, 2 * NEW_YEAR)).times == [NEW_YEAR + index]
 
 
+async def test_many_hostile_ids_in_one_question(store: TelemetryStore) -> None:
+    meters = [device(name) for name in HOSTILE]
+    await store.write([reading(m, NEW_YEAR, flow_rate=float(2**i)) for i, m in enumerate(meters)])
+    for chosen in (HOSTILE, HOSTILE[::2], HOSTILE[1::2]):
+        assert {p.device for p in await store.latest("water_meter", devices=chosen)} == set(chosen)
+        series = await store.aggregate("water_meter", chosen, ["flow_rate"], NEW_YEAR, NEW_YEAR + 1, HOUR, "sum")
+        assert series.columns["flow_rate"] == [sum(2.0 ** HOSTILE.index(name) for name in chosen)]
+    nobody = ["", "/", ".*", "line\nbreak", "\\"]
+    assert await store.latest("water_meter", devices=nobody) == []
+
+
 REFUSED: list[tuple[Reading, str]] = [
     (reading(device(), NEW_YEAR, flow_rate="high"), "flow_rate"),
     (reading(device(), NEW_YEAR, flow_rate='1,x="y" 5\nwater_meter,device=z tilt=1'), "flow_rate"),

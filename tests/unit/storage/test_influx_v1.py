@@ -13,7 +13,7 @@ import pytest
 
 from devices.errors import ConfigError, PartialWriteError, TransientError
 from devices.model import Reading
-from storage import influx_http
+from storage import influx_http, influx_v1
 from storage.influx_http import Address, InfluxHttp
 from storage.influx_v1 import InfluxV1Store
 from tests import parts
@@ -97,6 +97,18 @@ async def test_refusals_of_ours_and_of_the_server_keep_their_places(store: Influ
         await store.write(readings)
     assert sorted(caught.value.rejected) == [10, 20, 6000, 6500]
     assert await store.count() == 1 + 7000 - 4
+
+
+async def test_the_latest_points_come_in_pages(
+    exposed: InfluxV1Store, faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(influx_v1, "_SERIES", 40)
+    await exposed.write(batch(100))
+    for limit, size, pages in ((1000, 100, 3), (80, 80, 2), (50, 50, 2), (7, 7, 1), (0, 0, 0)):
+        faulty.requests.clear()
+        points = await exposed.latest("water_meter", limit=limit)
+        assert len({point.device for point in points}) == size
+        assert len(faulty.requests) == pages
 
 
 async def test_the_server_restarts_midway(own_influxdb: parts.Part) -> None:
