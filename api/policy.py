@@ -55,13 +55,14 @@ class Policy:
         principal = None
         if scheme.lower() == "bearer":
             principal = await service.authenticator.find(token.strip(), "token")
+            if principal is None:
+                refuse_when_throttled(service.token_throttle, client_address(request))
+                service.token_throttle.fail(client_address(request))
         elif cookie:
+            # Not counted: a console whose session has ended asks several times before it shows the login.
             principal = await service.authenticator.find(cookie, "session")
         if principal is not None:
             return principal
-        if scheme or cookie:
-            refuse_when_throttled(service.throttle, client_address(request))
-            service.throttle.fail(client_address(request))
         detail = "unknown, expired or revoked credential" if scheme or cookie else "log in or send a bearer token"
         raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"})
 

@@ -105,6 +105,11 @@ async def list_latest(
         for code in districts:
             if len(points) <= limit:
                 points += await service.store.latest(name, district=code, limit=limit + 1 - len(points))
+    # In a thread: 100,000 items take a while, and the streams of this process go on meanwhile.
+    return await run_in_threadpool(_latest_document, points, limit)
+
+
+def _latest_document(points: list[Point], limit: int) -> Response:
     return json_response({"items": _items(points[:limit]), "truncated": len(points) > limit})
 
 

@@ -238,7 +238,7 @@ class LatestOfDevice(Latest):
 
 
 class LatestList(Document):
-    """Ordered by device within a family. `truncated`: there were more than `limit`."""
+    """Family by family, in no promised order within one. `truncated`: there were more than `limit`."""
 
     items: list[LatestOfDevice]
     truncated: bool

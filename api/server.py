@@ -67,9 +67,9 @@ async def serve(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> N
     waiting = asyncio.create_task(wait_for_stop())
     try:
         await server.serve(sockets=[listener])
+    except SystemExit as ended:  # how uvicorn says that the lifespan did not start
+        failure: Exception | None = app.state.startup_failure
+        raise failure or SonghuaError("the API did not start") from ended
     finally:
         waiting.cancel()
         listener.close()
-    if not server.started:
-        failure: Exception | None = app.state.startup_failure
-        raise failure or SonghuaError("the API did not start")

@@ -30,7 +30,8 @@ class Service:
     catalogue: Catalogue
     clock: Clock
     authenticator: Authenticator
-    throttle: FailureThrottle
+    token_throttle: FailureThrottle
+    login_throttle: FailureThrottle
     feed: Feed
     live: LiveReadings | None
     stream_lifetime: float

@@ -21,11 +21,11 @@ def log_in(body: schemas.LoginRequest, request: Request, service: ServiceDep) ->
     """Exchange a one-time code (from the fragment of the login link) or a token for the session cookie."""
     require_same_origin(request, mandatory=False)
     address = client_address(request)
-    refuse_when_throttled(service.throttle, address)
+    refuse_when_throttled(service.login_throttle, address)
     now = service.clock()
     opened = open_session(service.engine, code=body.code, token=body.token, address=address, now=now)
     if opened is None:
-        service.throttle.fail(address)
+        service.login_throttle.fail(address)
         what = "code is used, expired or unknown" if body.code else "token is unknown, expired or revoked"
         raise Problem(HTTPStatus.UNAUTHORIZED, f"the {what}", headers={"WWW-Authenticate": "Bearer"})
     secret, principal = opened

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Reason codes; the label of `songhua_quarantined_total` and the key of `quarantined_by_reason`."""
+    """Reason codes; the label of `songhua_readings_quarantined_total` and the key of `quarantined_by_reason`."""
 
     malformed = "malformed"  # not JSON / CBOR at all, or not the shape the codec expects
     invalid_value = "invalid_value"  # wrong type, integer above 2^53, text where a number is expected

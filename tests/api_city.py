@@ -41,6 +41,7 @@ class MemoryStore:
         self.points: dict[tuple[str, str, Milliseconds], Point] = {}
         self.districts: dict[str, str] = {}
         self.away = False
+        self.started = 0
 
     def put(self, family: str, device: str, district: str, time: Milliseconds, values: Mapping[str, Any]) -> None:
         self.points[family, device, time] = Point(device, time, dict(values))
@@ -52,6 +53,7 @@ class MemoryStore:
 
     async def start(self) -> None:
         self._check()
+        self.started += 1
 
     async def close(self) -> None: ...
 

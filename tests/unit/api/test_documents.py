@@ -1,12 +1,14 @@
 """Every answer is what OpenAPI says it is: no field more, none less, none of another type."""
 
 import json
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 
+import api
 from api.app import describable_app
 from api.live import decode_reading, reading_event
 from api.openapi import describe, export
@@ -71,6 +73,11 @@ def test_the_export_is_stable_and_names_every_operation_once() -> None:
     assert len(names) == len(set(names))
     assert {"list_alarms", "get_alarm", "request_action", "list_devices", "list_readings", "log_in"} <= set(names)
     assert all(operation["summary"] and operation["description"] for operation in operations)
+
+
+def test_the_console_is_built_against_this_description() -> None:
+    committed = Path(api.__file__).parent / "console" / "openapi.json"
+    assert committed.read_text(encoding="utf-8") == export(), "python -m api.openapi > api/console/openapi.json"
 
 
 def test_every_refusal_is_described_as_a_problem_document() -> None:

@@ -135,6 +135,14 @@ async def test_guessing_tokens_is_slowed_down_but_good_ones_still_work(city: Cit
     answers = [await client.get("/v1/status", headers={"Authorization": f"Bearer {n}"}) for n in range(11)]
     assert [answer.status_code for answer in answers] == [401] * 10 + [429]
     assert (await client.get("/v1/status", headers=city.bearer())).status_code == 200
+    assert (await _log_in(city, client)).status_code == 200  # a program with an old token keeps nobody from the login
+
+
+async def test_a_console_whose_session_ended_is_always_sent_to_the_login(city: City, client: httpx.AsyncClient) -> None:
+    ended = {"Cookie": "songhua_session=ended"}
+    answers = {(await client.get("/v1/session", headers=ended)).status_code for _ in range(30)}
+    assert answers == {401}
+    assert (await _log_in(city, client)).status_code == 200
 
 
 async def test_a_revoked_token_is_refused_within_five_seconds(city: City, client: httpx.AsyncClient) -> None:
