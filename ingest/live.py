@@ -66,13 +66,20 @@ class LivePublisher:
                     protocol=aiomqtt.ProtocolVersion.V5,
                     tls_params=aiomqtt.TLSParameters() if endpoint.tls else None,
                 ) as client:
-                    while True:
+                    # publish may lose a cancellation, as asyncio.wait_for of Python 3.11 does when its result comes with it
+                    while not _cancelled():
                         reading = await self._queue.get()
                         await client.publish(_topic(reading), _payload(reading), qos=0)
                         self.published += 1
+                raise asyncio.CancelledError
             except aiomqtt.MqttError as error:
                 log.info("live.disconnected", error=str(error))
                 await asyncio.sleep(_RECONNECT)
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _topic(reading: Reading) -> str:
