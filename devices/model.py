@@ -4,6 +4,7 @@ Owns no state and imports nothing of ours. `Reading` is the unit of accounting o
 device reported at one phenomenon time (O&M, ISO 19156). Times are integers, milliseconds since the epoch, UTC.
 """
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -147,6 +148,22 @@ class DecodedBatch(msgspec.Struct, gc=False):
     statuses: list[GatewayStatus]
     rejections: list[Rejection]
     control: int = 0
+
+    @staticmethod
+    def join(batches: Sequence["DecodedBatch"]) -> "DecodedBatch":
+        """Consecutive batches (at least one) as one; its clock is the newest of theirs."""
+        if len(batches) == 1:
+            return batches[0]
+        return DecodedBatch(
+            batches[0].first,
+            batches[-1].last,
+            max(batch.clock for batch in batches),
+            sum(batch.messages for batch in batches),
+            [reading for batch in batches for reading in batch.readings],
+            [status for batch in batches for status in batch.statuses],
+            [rejection for batch in batches for rejection in batch.rejections],
+            sum(batch.control for batch in batches),
+        )
 
     def split(self, sequence: int) -> tuple["DecodedBatch", "DecodedBatch"]:
         """What lies at or before `sequence`, and what lies behind it; both keep the clock of the whole."""

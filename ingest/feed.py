@@ -1,14 +1,16 @@
 """The feed: decoded batches in journal order, handed to consumers that each go at their own pace.
 
-A consumer near the head gets the batch that the live path decoded, from memory; one that fell behind (outage, restart)
-gets the journal read and decoded again. Nobody waits for anybody. The feed owns the memory window and the decode
-frontier; consumers own their positions.
+A consumer near the head gets what the live path decoded, from memory, and all that waits for it as one batch: a store
+asked for four readings at a time never catches up. One that fell behind (outage, restart) gets the journal read and
+decoded again. Nobody waits for anybody. The feed owns the memory window and the decode frontier; consumers own their
+positions.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 from devices.model import DecodedBatch, Milliseconds, Rejection
 from devices.reasons import Reason
@@ -50,7 +52,7 @@ class Feed:
             self._grown.notify_all()
 
     async def next(self, after: int, wait: float) -> DecodedBatch | None:
-        """The batch that follows `after`, or None if there is none within `wait` seconds."""
+        """What follows `after`, up to about `read_size` messages, or None if nothing comes within `wait` seconds."""
         if after >= self.frontier:
             async with self._grown:
                 try:
@@ -59,9 +61,9 @@ class Feed:
                 except TimeoutError:
                     return None
         if self._recent and self._recent[0].first <= after + 1:
-            for batch in self._recent:
-                if batch.last > after:
-                    return batch if batch.first == after + 1 else batch.split(after)[1]
+            behind = reversed(list(takewhile(lambda batch: batch.last > after, reversed(self._recent))))
+            batch = DecodedBatch.join([batch for batch in behind if batch.first <= after + self._read_size])
+            return batch if batch.first == after + 1 else batch.split(after)[1]
         return self.read(after, self.frontier)
 
     def read(self, after: int, through: int, provision: bool = True) -> DecodedBatch | None:

@@ -73,14 +73,24 @@ async def fill(feed: Feed, journal: SegmentJournal, decode: Counting, *sizes: in
 async def test_a_consumer_at_the_head_gets_what_the_live_path_decoded(journal: SegmentJournal) -> None:
     decode = Counting()
     feed = Feed(journal, decode)
-    await fill(feed, journal, decode, 3, 2)
-    assert decode.calls == 2
+    await fill(feed, journal, decode, 3)
     first = await feed.next(0, 1)
+    await fill(feed, journal, decode, 2)
     second = await feed.next(3, 1)
     assert first is not None and second is not None
     assert ((first.first, first.last), (second.first, second.last)) == ((1, 3), (4, 5))
     assert decode.calls == 2
     assert await feed.next(5, 0.01) is None
+
+
+async def test_small_batches_that_wait_come_as_one(journal: SegmentJournal) -> None:
+    decode = Counting()
+    feed = Feed(journal, decode, read_size=20)
+    await fill(feed, journal, decode, *[3] * 10)
+    whole = await feed.next(4, 1)
+    assert whole is not None
+    assert (whole.first, whole.last, whole.messages) == (5, 24, 20)
+    assert decode.calls == 10
 
 
 async def test_a_consumer_in_the_middle_of_a_batch_gets_its_rest(journal: SegmentJournal) -> None:
@@ -125,10 +135,11 @@ async def test_a_failing_consumer_gets_the_same_batch_again_and_holds_up_nobody(
     troubled.failures = 5
     tasks = [ConsumerTask(feed, troubled), ConsumerTask(feed, healthy)]
     running = [asyncio.create_task(task.run()) for task in tasks]
-    await fill(feed, journal, decode, 2, 2)
     async with asyncio.timeout(5):
-        while tasks[1].position < 4:
-            await asyncio.sleep(0)
+        for size in (2, 2):
+            await fill(feed, journal, decode, size)
+            while tasks[1].position < journal.head:
+                await asyncio.sleep(0)
         assert tasks[0].error == "not now"
         while tasks[0].position < 4:
             await asyncio.sleep(0.01)
