@@ -235,11 +235,13 @@ class Engine:
             key, note = self._orphans.pop()
             self.lifecycle.return_(key, self.clock, note=note)
             self._mattered = True
+        released = set()
         while self._releases and self._releases[0][0] <= self.awake:
-            subject = self.devices.get(heappop(self._releases)[1])
-            if subject is not None and (ready := reorder.waited(subject, self.awake)):
+            released.add(heappop(self._releases)[1])
+        for identity in sorted(released & self.devices.keys()):
+            if ready := reorder.waited(self.devices[identity], self.awake):
                 self._mattered = True
-                self._evaluate_all(subject, ready)
+                self._evaluate_all(self.devices[identity], ready)
         self._mattered |= self.holds.tick()
         for state in self.gateways.ripe(self.clock):
             self._gateway_down(state.id)

@@ -39,7 +39,7 @@ class Hold(msgspec.Struct):
     armed: int = -1
     choice: int = -1
     evidence: dict[str, Any] = {}
-    samples: list[list[float]] = []
+    samples: list[list[int | float]] = []
 
 
 class Subject:

@@ -88,7 +88,9 @@ def reading(
     return Reading(
         device=of,
         time=T0 + round(second * SECOND),
-        values=CATALOGUE.values_class(of.family)(**values),
+        values=CATALOGUE.values_class(of.family)(
+            **{k: v if isinstance(v, str) else float(v) for k, v in values.items()}
+        ),
         received_at=T0 + round((second if received is None else received) * SECOND),
         gateway=gateway or of.gateway,
         quality=quality,
