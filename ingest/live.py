@@ -66,7 +66,7 @@ class LivePublisher:
                     protocol=aiomqtt.ProtocolVersion.V5,
                     tls_params=aiomqtt.TLSParameters() if endpoint.tls else None,
                 ) as client:
-                    # publish may lose a cancellation, as asyncio.wait_for of Python 3.11 does when its result comes with it
+                    # publish may lose a cancellation, as wait_for of Python 3.11 does when its result comes with it
                     while not _cancelled():
                         reading = await self._queue.get()
                         await client.publish(_topic(reading), _payload(reading), qos=0)

@@ -31,7 +31,7 @@ class State(StrEnum):
 
 
 class SnapshotMismatch(SonghuaError):
-    """Bytes that this version of the engine does not read; it is unchanged, and the caller replays from what is kept."""
+    """Bytes that this version of the engine does not read; it is unchanged, the caller replays what is kept."""
 
 
 ACTIVE = frozenset({State.UNACK, State.ACKED, State.SHLVD, State.DSUPR})  # the condition (as far as known) still holds

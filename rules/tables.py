@@ -20,7 +20,7 @@ alarms = Table(
     Column("gateway", String(64), nullable=False, default=""),
     Column("priority", String(8), nullable=False),  # critical | high | medium | low
     Column("state", String(8), nullable=False),  # NORM UNACK ACKED RTNUN SHLVD DSUPR OOSRV (ISA-18.2)
-    Column("version", Integer, nullable=False),  # grows by one with every transition or note; actions name the one they saw
+    Column("version", Integer, nullable=False),  # grows with every transition; actions name the one they saw
     Column("raised_at", BigInteger, nullable=False),  # event time at which on_delay was satisfied
     Column("returned_at", BigInteger),
     Column("acked_at", BigInteger),
@@ -58,7 +58,7 @@ transitions = Table(
     Column("version", Integer, nullable=False),
     Column("from_state", String(8), nullable=False),
     Column("to_state", String(8), nullable=False),
-    Column("cause", String(16), nullable=False),  # raise | reraise | return | acknowledge | comment | suppress | unsuppress | shelve | ...
+    Column("cause", String(16), nullable=False),  # raise | reraise | return | acknowledge | ...
     Column("at", BigInteger, nullable=False),  # event time
     Column("recorded_at", BigInteger, nullable=False),  # processing time
     Column("actor", String(64)),
@@ -81,7 +81,7 @@ actions = Table(
     Column("state", String(8), nullable=False, default="pending", index=True),  # pending | applied | refused
     Column("answer", Text),  # why it was refused
     Column("applied_at", BigInteger),
-    Column("applied_sequence", BigInteger),  # journal sequence after which it was applied: a replay applies it there again
+    Column("applied_sequence", BigInteger),  # where in the journal: a replay applies it there again
 )
 
 # What the engine did because the wall clock moved: a replay ticks at the same places.

@@ -1,1 +1,1 @@
-"""What lasts: journal, cursors, quarantine, telemetry stores, and the relational metadata that every room hangs its tables on."""
+"""What lasts: journal, cursors, quarantine, telemetry stores, and the relational metadata of all rooms."""

@@ -17,7 +17,7 @@ Aggregate = Literal["mean", "min", "max", "sum", "count", "first", "last"]
 
 
 class Point(msgspec.Struct):
-    """A stored reading as read back: canonical property -> value (float, or str for `*_state`), with its quality flags."""
+    """A stored reading as read back: property -> value (float, or str for `*_state`), and its quality flags."""
 
     device: str
     time: Milliseconds
