@@ -334,6 +334,28 @@ def test_five_thousand_alarms_are_a_list_of_a_few_rows(
     assert window.complaints == []
 
 
+def test_alarms_can_be_worked_with_the_keyboard_alone(
+    city: ConsoleCity, serve: Callable[..., str], visit: Callable[..., Visit]
+) -> None:
+    window = visit(serve(), "en")
+    page = window.page
+    window.log_in(city.login_code())
+    expect(page.locator(".link")).to_have_text(window.words["live"])
+    page.locator(".row a").first.focus()
+    second = page.locator(".row").nth(1)
+    page.keyboard.press("ArrowDown")
+    expect(second.locator("a").first).to_be_focused()
+    page.keyboard.press("a")
+    expect(second.locator(".state")).to_have_text(window.words["acknowledged"])
+    expect(second.locator("a").first).to_be_focused()
+    title = second.locator("a").first.inner_text()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name=title)).to_be_visible()
+    page.go_back()
+    expect(second).to_be_visible()
+    assert window.complaints == []
+
+
 def test_a_viewer_may_look_and_nothing_else(
     city: ConsoleCity, serve: Callable[..., str], visit: Callable[..., Visit]
 ) -> None:
