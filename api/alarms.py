@@ -30,6 +30,7 @@ from api.parameters import (
 from api.policy import Operator, Viewer, client_address, within
 from api.problems import not_found
 from api.replies import json_response
+from api.requests import ActionRequest
 from api.service import ServiceDep
 from rules.documents import alarm_document, rfc3339
 from rules.model import ACTIVE, Alarm, Priority, State
@@ -124,7 +125,7 @@ def _transition(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
 
 @router.post("/alarms/{alarm}/actions", response_model=schemas.Action, status_code=HTTPStatus.ACCEPTED)
 def request_action(
-    alarm: PathIdentifier, body: schemas.ActionRequest, principal: Operator, service: ServiceDep, request: Request
+    alarm: PathIdentifier, body: ActionRequest, principal: Operator, service: ServiceDep, request: Request
 ) -> Response:
     """Ask rules to change the alarm. Accepted is not applied: read the action until it is no longer pending."""
     action = secrets.token_hex(16)

@@ -1,6 +1,6 @@
 """JSON bodies, encoded by msgspec straight into the response: big lists pass no model on their way out.
 
-The pydantic models of `api.schemas` describe them for OpenAPI; a test holds every answer against its model.
+The pydantic models of `api.schemas` describe them for OpenAPI.
 """
 
 from typing import Any

@@ -10,6 +10,7 @@ from api.credentials import Principal, end_session, open_session
 from api.policy import COOKIE, PUBLIC, Viewer, client_address, refuse_when_throttled, require_same_origin
 from api.problems import Problem
 from api.replies import json_response
+from api.requests import LoginRequest
 from api.service import ServiceDep
 from rules.documents import rfc3339
 
@@ -17,7 +18,7 @@ router = APIRouter(prefix="/v1/session", tags=["session"])
 
 
 @router.post("", response_model=schemas.Session, dependencies=[Depends(PUBLIC)])
-def log_in(body: schemas.LoginRequest, request: Request, service: ServiceDep) -> Response:
+def log_in(body: LoginRequest, request: Request, service: ServiceDep) -> Response:
     """Exchange a one-time code (from the fragment of the login link) or a token for the session cookie."""
     require_same_origin(request, mandatory=False)
     address = client_address(request)
