@@ -93,7 +93,13 @@ def refuse() -> None:
 class World:
     """What outlives a process: the database, the snapshots, the journal's `items`, and the wall clock `now`."""
 
-    def __init__(self, directory: Path, items: Sequence[Reading | GatewayStatus], last: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        items: Sequence[Reading | GatewayStatus],
+        last: int,
+        make: Callable[[], Any] = ScriptedEngine,
+    ) -> None:
         directory.mkdir(exist_ok=True)
         self.engine = open_engine(f"sqlite:///{directory / 'songhua.db'}")
         metadata.create_all(self.engine)
@@ -103,10 +109,11 @@ class World:
         self.now = T0
         self.faults = Faults()
         self.messages = Messages()
-        self.rules = ScriptedEngine()
+        self.make = make
+        self.rules = make()
         self.consumer = self.consumer_over(self.rules)
 
-    def consumer_over(self, rules: ScriptedEngine, **options: Any) -> RulesConsumer:
+    def consumer_over(self, rules: Any, **options: Any) -> RulesConsumer:
         self.rules = rules
         self.faults.hooks = {}
         options = {"snapshot_every": 3600.0, "poll_every": 3600.0} | options
@@ -125,7 +132,7 @@ class World:
         """A new process over what the last one left."""
         # One thread takes its work in order, so that `abandon` can wait for what is inside the database.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        self.consumer_over(ScriptedEngine(), **options)
+        self.consumer_over(self.make(), **options)
         self.position = await self.consumer.start()
         return self.consumer
 
