@@ -1,6 +1,6 @@
 """The documents of the HTTP API, as OpenAPI describes them (the console's client is generated from these).
 
-Documentation and contract, not machinery: answers are encoded without them, a test holds every answer against its model.
+Documentation and contract, not machinery: answers are encoded without them, a test holds each against its model.
 Moments of entities are RFC 3339 in UTC, chart columns are ms since the epoch.
 """
 
