@@ -9,8 +9,15 @@ from deploy import build_console
 
 @pytest.mark.parametrize(
     ("version", "enough"),
-    [((18, 20, 4), False), ((20, 18, 3), False), ((20, 19, 0), True), ((21, 7, 3), False), ((22, 11, 0), False)]
-    + [((22, 12, 0), True), ((24, 0, 0), True)],
+    [
+        ((18, 20, 4), False),
+        ((20, 18, 3), False),
+        ((20, 19, 0), True),
+        ((21, 7, 3), False),
+        ((22, 11, 0), False),
+        ((22, 12, 0), True),
+        ((24, 0, 0), True),
+    ],
 )
 def test_node_is_new_enough_where_the_build_tools_say_so(version: tuple[int, int, int], enough: bool) -> None:
     assert build_console.new_enough(version) is enough
