@@ -12,19 +12,21 @@ _STOPPED = 10.0  # s
 
 
 def killed(scale: Scale) -> Outcome:
-    """kill -9 at any time of its life, most lives long enough to reach the head."""
+    """kill -9 at any time of its life; every third may die before it is connected."""
     kills = scale.count(60, "kills")
-    messages = scale.count(60_000, "messages", least=int(RATE * 2.2 * kills))
+    messages = scale.count(60_000, "messages", least=int(RATE * 2 * kills))
     with Rig() as rig:
         rig.open()
         load = rig.load(messages)
         moved = 0
-        for _ in range(kills):
+        for number in range(kills):
             before = rig.service.tallies().get("ledger", {}).get("sequence", 0)
             if not rig.service.alive:
                 rig.service.start()
             rig.raise_alarm()
-            time.sleep(scale.random.uniform(0.3, 3.5))
+            if number % 3:  # the others may die while they start
+                rig.service.wait_connected()
+            time.sleep(scale.random.uniform(0.2, 2.0))
             rig.service.kill()
             moved += rig.service.tallies()["ledger"]["sequence"] > before
         load.join(messages / RATE + 60)
@@ -35,7 +37,7 @@ def killed(scale: Scale) -> Outcome:
     outcome.recovery = caught_up
     outcome.figures |= {"kills": kills, "of them while it made progress": moved}
     outcome.require(caught_up <= _CAUGHT_UP, f"caught up after {caught_up:.1f} s")
-    outcome.require(moved * 3 >= kills, f"only {moved} kills hit a process at work")
+    outcome.require(moved * 2 >= kills, f"only {moved} kills hit a process at work")
     return outcome
 
 

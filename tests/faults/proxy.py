@@ -12,9 +12,11 @@ from types import TracebackType
 from typing import Literal, Self
 
 Fault = Literal["pass", "hang", "cut", "500", "429"]
+RETRY_AFTER = 0.2  # s
 _ERRORS = {
     "500": b'HTTP/1.1 500 Internal Server Error\r\nContent-Length: 17\r\nConnection: close\r\n\r\n{"error":"fault"}',
-    "429": b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0.2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "429": b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: %.1f\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    % RETRY_AFTER,
 }
 
 

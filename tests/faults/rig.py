@@ -76,6 +76,7 @@ class Rig:
         self.loads: list[Load] = []
         self.publishers: list[Publisher] = []
         self.raised: dict[str, int] = {}  # alarm meter -> time at which it reported tampering
+        self.also_sent: list[Key] = []  # by other clients
 
     def __enter__(self) -> Self:
         enter = self._stack.enter_context
@@ -136,7 +137,7 @@ class Rig:
 
     def sent(self) -> Counter[Key]:
         """Every key with a PUBACK, and how often it was sent."""
-        keys: Counter[Key] = Counter()
+        keys: Counter[Key] = Counter(self.also_sent)
         for source in (*self.loads, *self.publishers):
             keys.update(source.keys())
         return keys
@@ -166,20 +167,23 @@ class Rig:
         missing = [name for name in self.raised if name not in known]
         return ["rules"] * behind + [row["id"] for row in pending] + missing
 
-    def check(self, *, retimed: int = 0) -> Outcome:
-        """Stop the service and compare. `retimed` readings may be stored under a time that is not their own."""
+    def check(self, *, refused: int = 0, retimed: bool = False) -> Outcome:
+        """Stop the service and compare. `refused` keys have a verdict instead of a place in the store; with `retimed`
+        readings may be stored under another time than their own, and are only counted.
+        """
         self.service.stop()
         sent, stored = self.sent(), store.rows(self.store_url)
         tallies = self.service.tallies()
         ledger, taken = tallies["ledger"], tallies["store"]
-        missing = len(sent.keys() - stored.keys())
+        missing = len(sent) - len(stored) if retimed else len(sent.keys() - stored.keys())
         in_effect = taken["stored"] + taken["late"] - taken["conflicts"]
-        outcome = Outcome(lost=max(0, missing - retimed))
+        outcome = Outcome(lost=max(0, missing - refused))
         outcome.doubled = sum(count - 1 for count in stored.values()) + max(0, in_effect - len(stored))
         outcome.figures["sent"] = f"{sent.total():,}"
         outcome.require(outcome.lost == 0, f"{outcome.lost} of {len(sent)} acknowledged keys are not stored")
         outcome.require(outcome.doubled == 0, f"{outcome.doubled} readings count twice")
-        outcome.require(len(stored) == len(sent), f"{len(stored)} keys are stored, {len(sent)} were sent")
+        expected = len(sent) - refused
+        outcome.require(len(stored) == expected, f"{len(stored)} keys are stored, {expected} should be")
         outcome.require(in_effect == len(stored), f"{in_effect} counted as stored or late, {len(stored)} are there")
         placed = taken["stored"] + taken["late"] + taken["duplicate"] + taken["rejected"]
         outcome.require(ledger["readings"] == taken["readings"] == placed, f"counters do not add up: {tallies}")
