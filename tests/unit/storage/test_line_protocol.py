@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from devices.model import Reading
+from devices.model import Reading, reported, reported_fields
 from devices.profile import load_profiles
 from storage.line_protocol import LineEncoder, mark_line
 from storage.points import TIME_LIMIT
@@ -180,3 +180,29 @@ def test_a_mark_is_one_line_and_its_state_is_part_of_its_time(subject: str, rule
 def test_a_mark_of_an_unknown_state_is_an_error() -> None:
     with pytest.raises(KeyError, match="SLEEPING"):
         mark_line(AlarmMark(NEW_YEAR, "a", "b", "SLEEPING", "high", ""))
+
+
+@given(
+    st.sampled_from(sorted(load_profiles())),
+    st.dictionaries(st.integers(0, 30), st.floats(-1e9, 1e9), max_size=8),
+    st.none() | st.sampled_from(["open", "closed", "on", 'a","t":1', 'x":', ",\"", "{}"]),
+    st.none() | st.integers(0, 2**50),
+    st.none() | st.text(max_size=5),
+)
+def test_what_a_profile_decoded_becomes_the_same_fields(
+    profile: str, numbers: dict[int, float], word: str | None, t: int | None, boot_id: str | None
+) -> None:
+    wire = load_profiles()[profile].wire
+    names = [name for name in reported_fields(wire()) if not name.endswith("_state")]
+    states = [name for name in reported_fields(wire()) if name.endswith("_state")]
+    given_values: dict[str, Any] = {names[index % len(names)]: number for index, number in numbers.items()}
+    given_values |= dict.fromkeys(states[:1], word)
+    values = wire(**given_values, t=t, boot_id=boot_id)
+    owner = device("d-1", load_profiles()[profile].family)
+    encoded = LineEncoder().encode([Reading(owner, NEW_YEAR, values, NEW_YEAR, "g")])
+    if encoded.refused:
+        assert not reported(values)
+        return
+    ((_, _, fields, _),) = parse(encoded.body)
+    origin = {"quality", "gateway", "profile"}
+    assert {name: value for name, value in fields.items() if name not in origin} == reported(values)
