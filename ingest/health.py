@@ -68,8 +68,8 @@ def _reasons(facts: Facts) -> Sequence[dict[str, str]]:
         found.append(_reason("clock_distrusted", zh, "most devices are ahead of this machine: its clock may be wrong"))
     if facts.session_lost_ago is not None and facts.session_lost_ago < SESSION_LOST_SHOWN:
         ago = round(facts.session_lost_ago)
-        zh = f"{ago} 秒前重连时 MQTT 服务器已丢失会话，其间排队的消息可能丢失"
-        en = f"the broker had lost our session at the reconnect {ago} s ago; what it had queued may be gone"
+        zh = f"{ago} 秒前连接时 MQTT 服务器已丢失会话，其间排队的消息可能丢失"
+        en = f"the broker had lost our session when we connected {ago} s ago; what it had queued may be gone"
         found.append(_reason("session_lost", zh, en))
     if facts.journal_damage:
         count = facts.journal_damage

@@ -35,11 +35,12 @@ class Session:
     keep_alive: int = 15  # s
     clock: Callable[[], float] = time.time
     on_link: Callable[[bool, bool], None] = lambda connected, resumed: None
+    expects_session: bool = False  # the broker should have one of ours: there was a connection before, here or earlier
 
     def __post_init__(self) -> None:
         self.connected = False
         self.last_error = "not connected yet"
-        self.sessions_lost = 0  # reconnects at which the broker had forgotten us: what it queued meanwhile is gone
+        self.sessions_lost = 0  # connects at which the broker had forgotten us: what it queued meanwhile is gone
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -78,8 +79,9 @@ class Session:
             delay = min(delay * 2, _BACKOFF[1])
 
     def _established(self, resumed: bool) -> None:
-        if not resumed and self.inbox.generation > 1:
+        if self.expects_session and not resumed:
             self.sessions_lost += 1
+        self.expects_session = True
         self.connected, self.last_error = True, ""
         log.info("mqtt.connected", generation=self.inbox.generation, session_present=resumed)
         self.on_link(True, resumed)

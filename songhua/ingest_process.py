@@ -64,6 +64,7 @@ class IngestProcess:
         await self._start_store()
         await parts.outbox.start()
         self._link_down_since = time.time()
+        parts.session.expects_session = parts.journal.head > 0
         await parts.session.start()
         for name, work in (
             ("pipeline", parts.pipeline.run()),
@@ -115,7 +116,7 @@ class IngestProcess:
         if self._link_down_since is not None:
             self.parts.rules.note_outage(int(self._link_down_since * 1000), int(now * 1000))
             self._link_down_since = None
-        if not resumed and self.parts.inbox.generation > 1:
+        if not resumed and self.parts.session.sessions_lost:
             self._status.session_lost_at = now
             log.error(
                 "mqtt.session_lost", detail="the broker had forgotten our session; what it had queued may be gone"

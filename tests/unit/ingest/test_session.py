@@ -63,7 +63,7 @@ class ScriptedBroker:
 
 @asynccontextmanager
 async def connected(
-    broker: ScriptedBroker, inbox: Inbox, *, keep_alive: int = 60
+    broker: ScriptedBroker, inbox: Inbox, *, keep_alive: int = 60, expects_session: bool = False
 ) -> AsyncIterator[tuple[Session, list[tuple[bool, bool]]]]:
     server = await asyncio.start_server(broker.handle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -76,6 +76,7 @@ async def connected(
         inbox,
         keep_alive=keep_alive,
         on_link=lambda up, resumed: changes.append((up, resumed)),
+        expects_session=expects_session,
     )
     await session.start()
     try:
@@ -137,6 +138,25 @@ async def test_a_forgotten_session_is_noticed_at_the_reconnect() -> None:
         broker.greeting = mqtt5.ConnAckPacket(session_present=False).write()
         broker.connections[0].close()
         await broker.until(lambda: session.sessions_lost == 1)
+
+
+async def test_a_session_forgotten_while_we_were_away_is_noticed_at_the_first_connect() -> None:
+    broker, inbox = ScriptedBroker(), Inbox()
+    broker.greeting = mqtt5.ConnAckPacket(session_present=False).write()
+    async with connected(broker, inbox, expects_session=True) as (session, _):
+        await broker.until(lambda: session.sessions_lost == 1)
+
+
+async def test_a_broker_that_comes_up_after_us_has_forgotten_nothing() -> None:
+    broker, inbox = ScriptedBroker(), Inbox()
+    broker.greeting = b"\x20\x03\x00\x88\x00"  # CONNACK: server unavailable
+    async with connected(broker, inbox) as (session, changes):
+        await broker.until(lambda: "UNAVAILABLE" in session.last_error)
+        broker.greeting = mqtt5.ConnAckPacket(session_present=False).write()
+        await broker.until(lambda: session.connected)
+        assert inbox.generation > 1
+        assert session.sessions_lost == 0
+        assert changes == [(True, False)]
 
 
 async def test_qos_0_is_delivered_and_needs_no_acknowledgement() -> None:
