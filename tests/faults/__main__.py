@@ -9,13 +9,11 @@ import os
 import sys
 from pathlib import Path
 
-from tests.faults import broker_faults, ingest_kills, store_faults
+from tests.faults import broker_faults, disk_faults, ingest_kills, store_faults
 from tests.faults.outcome import table
 
-ROWS = {
-    row.number: row
-    for row in sorted((*ingest_kills.ROWS, *store_faults.ROWS, *broker_faults.ROWS), key=lambda row: float(row.number))
-}
+_THEMES = (ingest_kills, store_faults, broker_faults, disk_faults)
+ROWS = {row.number: row for row in sorted((r for theme in _THEMES for r in theme.ROWS), key=lambda r: int(r.number))}
 
 
 def main() -> int:
