@@ -5,9 +5,11 @@ sides come from different counters: the ledger counts what was decoded, the stor
 journal what is still ahead of both. If they disagree, health says so (`unbalanced`) instead of hiding it.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from devices.reasons import Reason
 from ingest.ledger import Ledger
 from ingest.store_consumer import StoreConsumer
 from storage.journal import Journal
@@ -16,18 +18,16 @@ from storage.journal import Journal
 def counters(journal: Journal, ledger: Ledger, store: StoreConsumer) -> dict[str, Any]:
     """The counted part of the status document; one instant, since nothing here waits."""
     undecoded = journal.head - ledger.frontier
-    quarantined = sum(ledger.reasons.values()) + store.rejected
-    reasons = dict(sorted(ledger.reasons.items()))
-    if store.rejected:
-        reasons["store_rejected"] = reasons.get("store_rejected", 0) + store.rejected
+    reasons = Counter(ledger.reasons)
+    reasons.update({Reason.store_rejected.value: store.rejected, Reason.damaged_record.value: store.damaged})
     return {
         "received": ledger.readings + ledger.control + sum(ledger.reasons.values()) + undecoded,
         "journalled": journal.head,
         "stored": store.stored,
         "late": store.late,
         "duplicate": store.duplicate,
-        "quarantined": quarantined,
-        "quarantined_by_reason": reasons,
+        "quarantined": reasons.total(),
+        "quarantined_by_reason": {reason: count for reason, count in sorted(reasons.items()) if count},
         "control": ledger.control,
         "pending": undecoded + ledger.readings - store.readings,
         "lost": ledger.gaps.lost,

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 _COMMIT_EVERY = 0.2  # s
 _SNAPSHOT_EVERY = 30.0  # s
-_TALLIES = ("readings", "stored", "late", "duplicate", "rejected", "conflicts")
+_TALLIES = ("readings", "stored", "late", "duplicate", "rejected", "damaged", "conflicts")
 
 
 class StoreConsumer:
@@ -49,7 +49,7 @@ class StoreConsumer:
         self._refused: list[Rejection] = []
         self._overwritten: list[Rejection] = []
         self.sequence = 0
-        self.readings = self.stored = self.late = self.duplicate = self.rejected = self.conflicts = 0
+        self.readings = self.stored = self.late = self.duplicate = self.rejected = self.damaged = self.conflicts = 0
         self.database_error = ""
 
     async def start(self) -> int:
@@ -64,7 +64,7 @@ class StoreConsumer:
         if snapshot is not None:
             self._covered = snapshot.sequence
             self._order.restore(snapshot.state)
-        return max(0, min(self._covered, self._committed - self._order.remembered))
+        return max(0, min(self._covered, int(tallies.get("oldest", self._committed)) - 1))
 
     @property
     def position(self) -> int:
@@ -89,7 +89,7 @@ class StoreConsumer:
         self.stored += len(decided.write) - decided.late - len(refused)
         self.late += decided.late
         self.duplicate += decided.duplicate
-        self.rejected += len(refused) + len(damaged)
+        self.rejected, self.damaged = self.rejected + len(refused), self.damaged + len(damaged)
         self.conflicts += len(decided.conflicts)
         self._refused += refused + damaged
         words = "another message reported other values for the same time; the last one was kept"
@@ -150,7 +150,7 @@ class StoreConsumer:
                 log.warning("store.snapshot_failed", error=str(error))
 
     def _tallies(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in _TALLIES}
+        return {name: getattr(self, name) for name in _TALLIES} | {"oldest": self._order.oldest or self.sequence}
 
 
 def _row(reading: Reading, reason: Reason, detail: str) -> Rejection:

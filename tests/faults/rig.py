@@ -185,7 +185,7 @@ class Rig:
         expected = len(sent) - refused
         outcome.require(len(stored) == expected, f"{len(stored)} keys are stored, {expected} should be")
         outcome.require(in_effect == len(stored), f"{in_effect} counted as stored or late, {len(stored)} are there")
-        placed = taken["stored"] + taken["late"] + taken["duplicate"] + taken["rejected"]
+        placed = sum(taken[name] for name in ("stored", "late", "duplicate", "rejected", "damaged"))
         outcome.require(ledger["readings"] == taken["readings"] == placed, f"counters do not add up: {tallies}")
         outcome.require(not self.service.unbalanced, f"unbalanced status documents: {self.service.unbalanced[:2]}")
         unheard = sum(load.report.unheard + load.report.refused for load in self.loads)

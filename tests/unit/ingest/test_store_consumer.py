@@ -12,10 +12,13 @@ from devices.errors import PartialWriteError, TransientError
 from devices.model import DecodedBatch, Device, Reading, Rejection
 from devices.profile import load_profiles
 from devices.reasons import Reason
+from ingest.accounting import counters, difference
 from ingest.ledger import Ledger
 from ingest.store_consumer import StoreConsumer
 from storage import tables, verdicts
+from storage.journal import Message
 from storage.metadata import metadata, open_engine
+from storage.segments import SegmentJournal
 
 _WIRE = load_profiles()["songhua/wm-15"].wire
 _METER = load().values_class("water_meter")
@@ -117,6 +120,27 @@ async def test_after_a_kill_what_was_not_committed_is_written_again_onto_itself(
             await restarted.accept(item)
     assert (restarted.stored, restarted.late, restarted.duplicate) == expected == (3, 1, 2)
     assert len(store.points) == 4
+
+
+async def test_what_was_damaged_between_ledger_and_store_is_quarantined_as_damaged(
+    engine: Engine, tmp_path: Path
+) -> None:
+    ledger = Ledger(engine)
+    await ledger.start()
+    ledger.observe(batch(1, 1, 2, 3))
+    await ledger.commit()
+    work = consumer(engine, tmp_path, Store())
+    await work.start()
+    lost = [Rejection(2, 0, Reason.damaged_record, "CRC", "journal", "", b"", 5_000)]
+    await work.accept(DecodedBatch(1, 3, 5_000, 2, [*batch(1, 1).readings, *batch(3, 3).readings], [], lost))
+    journal = SegmentJournal(tmp_path / "journal", quota_bytes=1 << 20)
+    journal.start()
+    journal.append([Message("native", "t", b"", 1, False, False, 1, 1, 1)] * 3)
+    document = counters(journal, ledger, work)
+    journal.close()
+    assert document["quarantined_by_reason"] == {"damaged_record": 1}
+    assert (document["stored"], document["quarantined"], document["pending"]) == (2, 1, 0)
+    assert difference(document) == 0
 
 
 async def test_a_snapshot_lets_the_journal_be_trimmed(engine: Engine, tmp_path: Path) -> None:
