@@ -50,12 +50,14 @@ class ConsumerTask:
         self.consumer = consumer
         self.position = 0  # last sequence it accepted (in memory; `consumer.position` is the durable one)
         self.clock: Milliseconds = 0
+        self.started = asyncio.Event()  # its tallies are loaded
         self.failing_since: float | None = None
         self.error = ""
 
     async def run(self) -> None:
         """Until cancelled. Any other error is a defect and ends the process; the supervisor starts it anew."""
         self.position = await self.consumer.start()
+        self.started.set()
         while True:
             batch = await self._feed.next(self.position, _IDLE)
             if batch is not None:

@@ -9,6 +9,7 @@ starts it anew.
 import asyncio
 import gc
 import time
+from contextlib import suppress
 
 import structlog
 
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 _TRIM_EVERY = 5.0  # s
 _REGISTRY_EVERY = 1.0  # s
 _REFRESH_WITHIN = 2.0  # s
+_FIRST_CONNECT_WITHIN = 1.0  # s
 
 
 async def run_ingest(settings: Settings, stop: asyncio.Event) -> None:
@@ -49,6 +51,7 @@ class IngestProcess:
         self._status = StatusDocument(self.parts)
         self._revision = -1
         self._link_down_since: float | None = None
+        self._connected = asyncio.Event()  # once
         self._stopping = asyncio.Event()
         self._beat: asyncio.Task[None] | None = None
         self.tasks: list[asyncio.Task[None]] = []
@@ -77,9 +80,19 @@ class IngestProcess:
             ("counts", self._status.follow()),
         ):
             self.tasks.append(asyncio.create_task(work, name=name))
+        await self._settle()
         beat = heartbeat.beat(parts.engine, "ingest", self._status.document, self._stopping)
         self._beat = asyncio.create_task(beat, name="heartbeat")
         log.info("ingest.started", head=parts.journal.head, frontier=parts.feed.frontier)
+
+    async def _settle(self) -> None:
+        """Do not report before there is something to report: tallies loaded, rows counted, the broker tried."""
+        tallies = asyncio.create_task(self.parts.store_task.started.wait())
+        await asyncio.wait([tallies, *self.tasks], return_when=asyncio.FIRST_COMPLETED)
+        tallies.cancel()
+        await self._status.count()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._connected.wait(), _FIRST_CONNECT_WITHIN)
 
     async def stop(self) -> None:
         """Disconnect (the broker keeps the session), commit what is done, close everything."""
@@ -113,6 +126,7 @@ class IngestProcess:
         if not connected:
             self._link_down_since = now
             return
+        self._connected.set()
         if self._link_down_since is not None:
             self.parts.rules.note_outage(int(self._link_down_since * 1000), int(now * 1000))
             self._link_down_since = None

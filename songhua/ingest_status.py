@@ -1,7 +1,7 @@
 """What the ingest process says of itself once a second: the counters, the lags and its health.
 
 Reads the parts where they stand (one instant, nothing waits) and adds what only the database knows, counted beside the
-path a second at a time. The keys are those of `songhua.status.COUNTERS`.
+path a second at a time. The keys are those of `api.status_document`.
 """
 
 import asyncio
@@ -34,12 +34,16 @@ class StatusDocument:
     async def follow(self) -> None:
         """Count rows once a second until cancelled."""
         while True:
-            try:
-                self._counted = await asyncio.to_thread(_count, self._parts.engine)
-                self._database_error = ""
-            except TransientError as error:
-                self._database_error = str(error)
+            await self.count()
             await asyncio.sleep(_COUNT_EVERY)
+
+    async def count(self) -> None:
+        """Count now; without an answer the last figures stay."""
+        try:
+            self._counted = await asyncio.to_thread(_count, self._parts.engine)
+            self._database_error = ""
+        except TransientError as error:
+            self._database_error = str(error)
 
     def document(self) -> dict[str, Any]:
         """The document of this instant."""
