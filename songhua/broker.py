@@ -46,6 +46,11 @@ def url(settings: Settings) -> str:
     return f"mqtt://{_USER}:{_password(settings.var / 'broker')}@{HOST}:{settings.broker_port}"
 
 
+def is_embedded(settings: Settings) -> bool:
+    """Whether `url` is the embedded broker of this `var`, also where its address was handed to us as a setting."""
+    return url(settings) == url(settings.model_copy(update={"broker_url": ""}))
+
+
 def serve(settings: Settings) -> None:
     """Run the broker in this process until a signal ends it; never returns in good health."""
     try:

@@ -14,7 +14,7 @@ from contextlib import suppress
 import structlog
 
 from devices.errors import TransientError
-from songhua import heartbeat, migrations
+from songhua import broker, heartbeat, migrations
 from songhua.ingest_parts import Parts
 from songhua.ingest_status import StatusDocument
 from songhua.settings import Settings
@@ -49,6 +49,7 @@ class IngestProcess:
         self.parts = Parts(settings, self._refresh_registry)
         self.parts.session.on_link = self._link_changed
         self._status = StatusDocument(self.parts)
+        self._forgetful_broker = broker.is_embedded(settings)  # it starts and ends with us, and so do its sessions
         self._revision = -1
         self._link_down_since: float | None = None
         self._connected = asyncio.Event()  # once
@@ -67,7 +68,7 @@ class IngestProcess:
         await self._start_store()
         await parts.outbox.start()
         self._link_down_since = time.time()
-        parts.session.expects_session = parts.journal.head > 0
+        parts.session.expects_session = parts.journal.head > 0 and not self._forgetful_broker
         await parts.session.start()
         for name, work in (
             ("pipeline", parts.pipeline.run()),
