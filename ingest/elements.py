@@ -12,7 +12,7 @@ import msgspec
 
 from devices import senml
 from devices.errors import ConfigError, RejectedError
-from devices.model import Reading
+from devices.model import Milliseconds, Reading
 from devices.profile import CompiledProfile
 from devices.reasons import Reason
 from devices.units import conversion
@@ -39,6 +39,7 @@ class Refused(msgspec.Struct):
 class _Accepted(msgspec.Struct):
     index: int
     values: Any
+    time: Milliseconds | None
     dropped: bool
 
 
@@ -59,10 +60,11 @@ def decode_elements(
         accepted, refused = _senml(message, route)
     else:
         accepted, refused = _natives(elements, route, clock)
-    times = [clock.parse(element.values.t) for element in accepted]
-    shift = clock.shift([time for time in times if time is not None], message.received_at, sequence, route.history)
+    times = [element.time for element in accepted if element.time is not None]
+    shift = clock.shift(times, message.received_at, sequence, route.history)
     readings = []
-    for element, time in zip(accepted, times, strict=True):
+    for element in accepted:
+        time = element.time
         quality = "clock" if shift and time is not None else "ok"
         readings.append(
             Reading(
@@ -104,9 +106,9 @@ def _natives(elements: Sequence[bytes], route: Route, clock: DeviceClock) -> tup
     for index, element in enumerate(elements):
         try:
             values = route.decode(element)
-            check_identity(values, route)
-            clock.parse(values.t)
-            accepted.append(_Accepted(index, values, route.convert(values)))
+            if values.device is not None:
+                check_identity(values, route)
+            accepted.append(_Accepted(index, values, clock.parse(values.t), route.convert(values)))
         except RejectedError as error:
             refused.append(Refused(index, error, element))
         except msgspec.MsgspecError as error:
@@ -123,7 +125,7 @@ def _senml(message: Message, route: Route) -> tuple[list[_Accepted], list[Refuse
             for name, (value, unit) in record.items():
                 plain[name] = _in_unit(route.profile, name, value, unit)
             values = route.profile.from_mapping(plain)
-            accepted.append(_Accepted(index, values, route.convert(values)))
+            accepted.append(_Accepted(index, values, time, route.convert(values)))
         except RejectedError as error:
             refused.append(Refused(index, error))
     return accepted, refused

@@ -18,7 +18,7 @@ from storage.journal import Batch, Journal, Message
 
 
 class Feed:
-    """See the module docstring. `window` is how many decoded messages stay in memory."""
+    """See the module docstring. `window` is how many decoded messages, or readings if more, stay in memory."""
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class Feed:
     async def publish(self, batch: DecodedBatch) -> None:
         """The live path decoded the next batch."""
         self._recent.append(batch)
-        self._kept += batch.messages
+        self._kept += _size(batch)
         while self._kept > self._window and len(self._recent) > 1:
-            self._kept -= self._recent.popleft().messages
+            self._kept -= _size(self._recent.popleft())
         async with self._grown:
             self.frontier = batch.last
             self._grown.notify_all()
 
     async def next(self, after: int, wait: float) -> DecodedBatch | None:
-        """What follows `after`, up to about `read_size` messages, or None if nothing comes within `wait` seconds."""
+        """What follows `after`, up to about `read_size` in size, or None if nothing comes within `wait` seconds."""
         if after >= self.frontier:
             async with self._grown:
                 try:
@@ -61,8 +61,13 @@ class Feed:
                 except TimeoutError:
                     return None
         if self._recent and self._recent[0].first <= after + 1:
-            behind = reversed(list(takewhile(lambda batch: batch.last > after, reversed(self._recent))))
-            batch = DecodedBatch.join([batch for batch in behind if batch.first <= after + self._read_size])
+            behind = list(takewhile(lambda batch: batch.last > after, reversed(self._recent)))
+            taken: list[DecodedBatch] = []
+            size = 0
+            while behind and size < self._read_size:
+                taken.append(behind.pop())
+                size += _size(taken[-1])
+            batch = DecodedBatch.join(taken)
             return batch if batch.first == after + 1 else batch.split(after)[1]
         return self.read(after, self.frontier)
 
@@ -77,6 +82,11 @@ class Feed:
             batch.rejections[:0] = _damaged(found, after, batch.clock)
             batch.first = after + 1
         return batch if batch.last <= through else batch.split(through)[0]
+
+
+def _size(batch: DecodedBatch) -> int:
+    """Messages, or readings where lists of them came."""
+    return max(batch.messages, len(batch.readings))
 
 
 def _damaged(found: Batch, after: int, noticed_at: Milliseconds) -> list[Rejection]:

@@ -31,6 +31,7 @@ class SeriesOrder:
     def __init__(self, lateness: Milliseconds = 0, remembered: int = _REMEMBERED) -> None:
         self._lateness = lateness
         self._half = remembered // 2
+        self._began = self._began_old = 0  # sequences of the first reading of each generation
         self._watermarks: dict[str, Milliseconds] = {}
         self._young: dict[tuple[str, Milliseconds], Reading] = {}
         self._old: dict[tuple[str, Milliseconds], Reading] = {}
@@ -39,6 +40,8 @@ class SeriesOrder:
         """Decide on each reading, in journal order, and remember it."""
         result = Sorted([], 0, 0, [])
         write, watermarks, lateness = result.write, self._watermarks, self._lateness
+        if readings and not self._young:
+            self._began = readings[0].sequence
         for reading in readings:
             device, time = reading.device.id, reading.time
             newest = watermarks.get(device, 0)
@@ -58,7 +61,7 @@ class SeriesOrder:
             write.append(reading)
             self._young[device, time] = reading
         if len(self._young) > self._half:
-            self._old, self._young = self._young, {}
+            self._old, self._young, self._began_old = self._young, {}, self._began
         return result
 
     def snapshot(self) -> bytes:
@@ -70,9 +73,11 @@ class SeriesOrder:
         self._watermarks = msgspec.msgpack.decode(data, type=dict[str, int])
 
     @property
-    def remembered(self) -> int:
-        """How many readings of the journal's recent past must be sorted again after a restart."""
-        return 2 * self._half
+    def oldest(self) -> int:
+        """Journal sequence of the oldest reading that is remembered: after a restart the journal is sorted again from
+        here. 0 before the first.
+        """
+        return self._began_old if self._old else self._began
 
 
 def _compare(earlier: Values, later: Values) -> str:

@@ -20,12 +20,12 @@ from ingest.inbox import Inbox
 from ingest.ledger import Ledger
 from ingest.redelivery import FirstReceiveTimes
 from ingest.routing import UnknownDevices
-from storage.journal import Journal, Message
+from storage.journal import Journal, Message, portions
 
 log = structlog.get_logger(__name__)
 
 _BATCH = 2_000  # messages per journal record and decode step
-_HANDED_OVER = 20_000  # messages that may wait in memory for the decode loop; more are read back from the journal
+_HANDED_OVER = 20  # batches that may wait in memory for the decode loop; more are read back from the journal
 _DISK_RETRY = 1.0  # s
 
 
@@ -41,7 +41,6 @@ class Pipeline:
         feed: Feed,
         refresh: Callable[[], Awaitable[None]],
         *,
-        commit_in_thread: bool = False,
         on_batch: Callable[[DecodedBatch], None] = lambda batch: None,
     ) -> None:
         self._inbox = inbox
@@ -50,11 +49,9 @@ class Pipeline:
         self._ledger = ledger
         self._feed = feed
         self._refresh = refresh
-        self._commit_in_thread = commit_in_thread
         self._on_batch = on_batch
         self._first_times = FirstReceiveTimes(journal)
         self._handed_over: deque[tuple[int, Sequence[Message]]] = deque()
-        self._waiting = 0
         self._appended = asyncio.Event()
         self.journal_error = ""
 
@@ -67,32 +64,28 @@ class Pipeline:
     async def _receive(self) -> None:
         while True:
             arrived = await self._inbox.receive()
-            for start in range(0, len(arrived), _BATCH):
-                messages = arrived[start : start + _BATCH]
+            for messages in portions(arrived, _BATCH):
                 try:
-                    await self._keep(messages)
+                    self._keep(messages)
                 except TransientError as error:
                     if not self.journal_error:
                         log.error("journal.refused", error=str(error))
                     self.journal_error = str(error)
-                    self._inbox.put_back(arrived[start:])
+                    self._inbox.put_back(arrived)
                     await asyncio.sleep(_DISK_RETRY)
                     break
+                arrived = arrived[len(messages) :]
                 if self.journal_error:
                     log.info("journal.recovered")
                     self.journal_error = ""
                 await asyncio.sleep(0)
 
-    async def _keep(self, messages: list[Message]) -> None:
+    def _keep(self, messages: list[Message]) -> None:
         self._first_times.restore(messages)
-        if self._commit_in_thread:
-            last = await asyncio.to_thread(self._journal.append, messages)
-        else:
-            last = self._journal.append(messages)
+        last = self._journal.append(messages)
         self._inbox.acknowledge(messages)
-        if self._waiting < _HANDED_OVER:
+        if len(self._handed_over) < _HANDED_OVER:
             self._handed_over.append((last - len(messages) + 1, messages))
-            self._waiting += len(messages)
         self._appended.set()
 
     async def _follow(self) -> None:
@@ -116,7 +109,6 @@ class Pipeline:
         frontier = self._feed.frontier
         while self._handed_over and self._handed_over[0][0] <= frontier + 1:
             first, messages = self._handed_over.popleft()
-            self._waiting -= len(messages)
             if first == frontier + 1:
                 return await self._decoded(partial(self._decoder.decode, first, messages))
         if self._journal.head == frontier:

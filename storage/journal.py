@@ -5,7 +5,7 @@ Who appends: the ingest pipeline, alone. Who reads: each consumer, from its own 
 position = (partition, sequence), so that a distributed log can stand behind the port.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -31,6 +31,29 @@ class Message(msgspec.Struct, array_like=True, gc=False):
     generation: int
     received_at: Milliseconds
     properties: dict[str, str] | None = None
+
+
+ORDINARY_BYTES = 512
+HEAVIEST = 4_000
+
+
+def weigh(messages: Sequence[Message]) -> int:
+    """How much `messages` are in ordinary ones: each is one, and one more for every `ORDINARY_BYTES` of payload.
+
+    Bounds on memory and on the length of a step count so, because a list of stored readings is one message and as much
+    work as hundreds of others.
+    """
+    return len(messages) + sum([len(message.payload) for message in messages]) // ORDINARY_BYTES
+
+
+def portions(messages: list[Message], most: int) -> Iterator[list[Message]]:
+    """`messages` in order, at most `most` at a time, and no heavier than `HEAVIEST` unless a single one is."""
+    for start in range(0, len(messages), most):
+        portion = messages[start : start + most]
+        if len(portion) == 1 or weigh(portion) <= HEAVIEST:
+            yield portion
+        else:
+            yield from portions(portion, (len(portion) + 1) // 2)
 
 
 class Damage(msgspec.Struct):
@@ -78,7 +101,7 @@ class Journal(Protocol):
         """
 
     def read(self, after: int, limit: int) -> Batch | None:
-        """Up to about `limit` messages (whole records) with sequence > `after`; None at the head."""
+        """Up to about `limit` messages of ordinary size (whole records) with sequence > `after`; None at the head."""
 
     @property
     def head(self) -> int:

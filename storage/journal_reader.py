@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from storage.journal import Batch, Damage
+from storage.journal import ORDINARY_BYTES, Batch, Damage
 from storage.journal_record import Gap, Record, Window, decode_body, walk
 from storage.journal_recovery import Segment
 
@@ -31,7 +31,7 @@ class JournalReader:
 
     def read(self, segments: Sequence[Segment], head: int, position: int, limit: int) -> Batch:
         """Up to about `limit` messages after `position` (which is before `head`); see `SegmentJournal.read`."""
-        batch = Batch(position + 1, [], [])
+        batch, size = Batch(position + 1, [], []), 0
         place: tuple[Segment, int] | None = None
         with closing(self._walk(segments, head, position)) as items:
             for segment, item in items:
@@ -40,13 +40,14 @@ class JournalReader:
                 messages = decode_body(item) if isinstance(item, Record) else None
                 if messages is not None:
                     batch.messages += messages[max(0, batch.first - item.first) :]
+                    size += item.end - item.offset
                 elif batch.messages:
                     break
                 else:
                     batch.damage.append(self._damage(segment, item))
                     batch.first = item.last + 1
                 place = (segment, item.end) if segment else None
-                if len(batch.messages) >= limit:
+                if len(batch.messages) >= limit or size >= limit * ORDINARY_BYTES:
                     break
         if place:
             self._remember(batch.first + len(batch.messages) - 1, place)

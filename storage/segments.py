@@ -153,7 +153,7 @@ class SegmentJournal:
         return last
 
     def read(self, after: int, limit: int) -> Batch | None:
-        """Up to about `limit` messages (whole records) with sequence > `after`; None at the head.
+        """Up to about `limit` messages of ordinary size (whole records) with sequence > `after`; None at the head.
 
         Damage ends a batch and opens the next one, so `messages` are always consecutive from `first`. A batch without
         messages says that everything up to the head is damaged or trimmed. The next `after` is
