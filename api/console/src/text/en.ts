@@ -241,11 +241,11 @@ export const en: Texts = {
     okLead: "Every message received has its place; the store and the rules keep up.",
     balance: "Where messages went",
     balanceLead: "received = stored + late + duplicate + quarantined + control + pending",
+    messages: (n) => `readings from ${n} messages`,
     balanced: "Balanced",
     unbalanced: (n) => `Off by ${n}`,
     counters: {
       received: "Received",
-      journalled: "Journalled",
       stored: "Stored",
       late: "Stored late",
       duplicate: "Duplicate",

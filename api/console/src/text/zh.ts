@@ -231,11 +231,11 @@ export const zh = {
     okLead: "收到的每条消息都有去处，存储与规则跟得上。",
     balance: "消息去向",
     balanceLead: "收到 = 入库 + 迟到 + 重复 + 隔离 + 控制 + 处理中",
+    messages: (n: string) => `次读数，来自 ${n} 条消息`,
     balanced: "账目相符",
     unbalanced: (n: string) => `账目相差 ${n}`,
     counters: {
       received: "收到",
-      journalled: "入日志",
       stored: "入库",
       late: "迟到入库",
       duplicate: "重复",
