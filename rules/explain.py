@@ -144,12 +144,13 @@ def keep_sample(samples: list[list[float]], time: int, value: float | str | None
     """Append, or replace at the same time; at most `MAX_SAMPLES`, thinned evenly when full."""
     if not isinstance(value, int | float):
         return
+    number = float(value)  # what a condition evaluates to may be a bool
     if samples and samples[-1][0] == time:
-        samples[-1][1] = value
+        samples[-1][1] = number
         return
     if len(samples) >= MAX_SAMPLES:
         del samples[1:-1:2]
-    samples.append([time, value])
+    samples.append([time, number])
 
 
 class _Shown(float):
