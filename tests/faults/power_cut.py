@@ -1,5 +1,4 @@
-"""A disk that forgets: stands in for `os` in `storage.segments` and knows which bytes and names a power cut would
-leave.
+"""A disk that forgets: stands in for `os` in the journal and knows which bytes and names a power cut would leave.
 
 Real files carry what the page cache holds. Beside them runs the durable image: writes wait per file until an fsync
 of that file, names until an fsync of the directory. A failing fsync drops what waited and the next one succeeds
@@ -168,6 +167,7 @@ class Machine:
         """Start a journal on the disk as it is."""
         boot = self._cuts.to_bytes(15, "big") + b"\x01"
         self._patch.setattr("storage.segments.os", self.disk)
+        self._patch.setattr("storage.directory_lock.os", self.disk)
         self._patch.setattr("storage.segments.boot_id", lambda: boot)
         self.journal = SegmentJournal(self.disk.directory, quota_bytes=1 << 30, segment_bytes=SEGMENT_BYTES)
         self.journal.start()
