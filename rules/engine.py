@@ -466,6 +466,7 @@ class Engine:
                 value = explain.measured(expression, hold.choice, scope)
                 if value is not None:
                     hold.evidence["value"] = value
+                    hold.evidence["values"].update((name, getattr(reading.values, name)) for name in expression.inputs)
                     explain.keep_sample(hold.samples, reading.time, value)
             self.holds.seen(subject, bit, reading.time)
 
@@ -619,9 +620,10 @@ class Engine:
                 subject.watch |= SUPPRESSED
 
     def _live(self, members: Iterable[str]) -> Iterator[str]:
+        """Members that a window may wait for: all but those known to be silent."""
         for identity in members:
             subject = self.devices.get(identity)
-            if subject is not None and not subject.watch & SILENT:
+            if subject is None or not subject.watch & SILENT:
                 yield identity
 
     def _window_closed(self, zone: ZoneSubject, end: Milliseconds, scope: ZoneScope, seen: dict[str, Any]) -> None:
