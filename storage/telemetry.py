@@ -2,8 +2,9 @@
 
 Implementations: `storage.sqlite_store.SqliteStore` (embedded), `storage.influx_v1.InfluxV1Store` (InfluxDB 1.x). One
 contract suite (`tests/contract/test_telemetry_store.py`) runs over all of them. A point's identity is (family, device,
-time): writing it again overwrites it, so a retry never doubles anything. Stores never retry; the consumer that calls
-them does.
+time): writing it again overwrites it, so a retry never doubles anything; a property that the second report lacks keeps
+its value. Stores never retry; the consumer that calls them does. A question that makes no sense (a property that the
+family does not have, more than 100,000 buckets) is a `ValueError`.
 """
 
 from collections.abc import Sequence
@@ -75,7 +76,10 @@ class TelemetryStore(Protocol):
     async def latest(
         self, family: str, *, district: str | None = None, devices: Sequence[str] | None = None, limit: int = 100_000
     ) -> list[Point]:
-        """The newest point of each device by phenomenon time (a late arrival never replaces a newer one)."""
+        """The newest point of each device by phenomenon time (a late arrival never replaces a newer one): what was
+        reported then, not each property's last value. With `district`: of the devices whose newest point is from there.
+        In no particular order.
+        """
 
     async def range(
         self,
@@ -87,7 +91,7 @@ class TelemetryStore(Protocol):
         *,
         limit: int = 100_000,
     ) -> Series:
-        """Raw values in [start, end), ascending."""
+        """Raw values in [start, end), ascending; a time at which none of `properties` was reported is left out."""
 
     async def aggregate(
         self,
@@ -99,8 +103,8 @@ class TelemetryStore(Protocol):
         bucket: Milliseconds,
         function: Aggregate,
     ) -> Series:
-        """One value per bucket over all `devices`; buckets start at multiples of `bucket` since the epoch. Numbers
-        only.
+        """One value per bucket over all values of all `devices`, None where there is none (for a count too); buckets
+        start at multiples of `bucket` since the epoch. Numbers only.
         """
 
     async def count(
