@@ -1,11 +1,11 @@
 """The port `Notifier`: one way to tell somebody outside about an alarm, at least once, under an idempotency key.
 
-Implementations: `rules.notify_log`, `rules.notify_webhook`, `rules.notify_mqtt`. The outbox calls `send` again until it
-returns; the receiver tells repetitions by `Notification.id`, which is equal in every attempt.
+Implementations: `rules.notify_log`, `rules.notify_webhook`, `rules.notify_mqtt`, `rules.notify_store`. The outbox calls
+`send` again until it returns; the receiver tells repetitions by `Notification.id`, which is equal in every attempt.
 
 Which transitions go where: a target that *pages* (log, webhook) gets those that the engine marked `notify`. A target
-that *mirrors* (MQTT) gets every transition, unpaged ones with `"notify": false`: what subscribes there shows the
-state of the alarms and must not miss the end of an episode that was recorded without paging.
+that *mirrors* (MQTT, the telemetry store) gets every transition, unpaged ones with `"notify": false`: what is shown
+there is the state of the alarms and must not miss the end of an episode that was recorded without paging.
 """
 
 from typing import Protocol

@@ -27,6 +27,7 @@ from rules.engine import Engine
 from rules.notifiers import Notifier
 from rules.notify_log import LogNotifier
 from rules.notify_mqtt import MqttNotifier
+from rules.notify_store import StoreNotifier
 from rules.notify_webhook import WebhookNotifier
 from rules.outbox import Outbox
 from rules.repository import RulesRepository
@@ -71,7 +72,8 @@ class Parts:
         self.store = StoreConsumer(self.telemetry, self.engine, var / "store", settings.lateness)
         self.store_task = ConsumerTask(self.feed, self.store)
 
-        targets: list[Notifier] = [LogNotifier(logs.open_notifications(settings)), MqttNotifier(url)]
+        log = LogNotifier(logs.open_notifications(settings))
+        targets: list[Notifier] = [log, MqttNotifier(url), StoreNotifier(self.telemetry)]
         if settings.webhook_url:
             targets.append(WebhookNotifier(settings.webhook_url, settings.webhook_secret.get_secret_value()))
         self.outbox = Outbox(self.engine, targets)
