@@ -168,8 +168,9 @@ class Rig:
         return ["rules"] * behind + [row["id"] for row in pending] + missing
 
     def check(self, *, refused: int = 0, retimed: bool = False) -> Outcome:
-        """Stop the service and compare. `refused` keys have a verdict instead of a place in the store; with `retimed`
-        readings may be stored under another time than their own, and are only counted.
+        """Stop the service and compare. `refused` keys have a verdict instead of a place in the store. With `retimed`
+        readings may be stored under another time than their own: they are only counted, and two of a device that
+        were given the same receive time have one place and one verdict (duplicate or conflict).
         """
         self.service.stop()
         sent, stored = self.sent(), store.rows(self.store_url)
@@ -177,12 +178,13 @@ class Rig:
         ledger, taken = tallies["ledger"], tallies["store"]
         missing = len(sent) - len(stored) if retimed else len(sent.keys() - stored.keys())
         in_effect = taken["stored"] + taken["late"] - taken["conflicts"]
-        outcome = Outcome(lost=max(0, missing - refused))
+        collided = taken["duplicate"] + taken["conflicts"] if retimed else 0
+        outcome = Outcome(lost=max(0, missing - refused - collided))
         outcome.doubled = sum(count - 1 for count in stored.values()) + max(0, in_effect - len(stored))
         outcome.figures["sent"] = f"{sent.total():,}"
         outcome.require(outcome.lost == 0, f"{outcome.lost} of {len(sent)} acknowledged keys are not stored")
         outcome.require(outcome.doubled == 0, f"{outcome.doubled} readings count twice")
-        expected = len(sent) - refused
+        expected = len(sent) - refused - collided
         outcome.require(len(stored) == expected, f"{len(stored)} keys are stored, {expected} should be")
         outcome.require(in_effect == len(stored), f"{in_effect} counted as stored or late, {len(stored)} are there")
         placed = sum(taken[name] for name in ("stored", "late", "duplicate", "rejected", "damaged"))
