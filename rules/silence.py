@@ -56,8 +56,8 @@ class Cadence:
         return (subject.listened + self.allowed(subject)) // _SLOT + 1
 
     def due(self, listening: Milliseconds) -> Iterator[DeviceSubject]:
-        """Devices quiet for longer than allowed at listening clock `listening`, in order of name; each is given once, then
-        no longer watched.
+        """Devices quiet for longer than allowed at listening clock `listening`, in order of name; each is given once,
+        then no longer watched.
         """
         present = listening // _SLOT
         if present == self._turned:
