@@ -49,10 +49,11 @@ class LineEncoder:
         """One line per reading, in order."""
         try:
             body = self._body(readings)
+            if b"=null" not in body:
+                return Encoded(body, readings, range(len(readings)), {})
         except (TypeError, ValueError, OverflowError, LookupError):
-            body = b"=null"
-        if b"=null" not in body:
-            return Encoded(body, readings, range(len(readings)), {})
+            pass
+        # Something looked wrong: look at each reading.
         kept, indices, refused = sift(readings)
         return Encoded(self._body(kept), kept, indices, refused)
 

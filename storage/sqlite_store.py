@@ -183,7 +183,11 @@ class _Threads:
 
     async def _run(self, executor: ThreadPoolExecutor, job: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(executor, job)
+            pending = asyncio.get_running_loop().run_in_executor(executor, job)
+        except RuntimeError as error:
+            raise TransientError(f"telemetry store {self.path} is being closed") from error
+        try:
+            return await pending
         except sqlite3.Error as error:
             raise TransientError(f"telemetry store {self.path}: {error}") from error
 
