@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +24,15 @@ def simulate(
     for_: Annotated[
         int | None, typer.Option("--for", metavar="60s", parser=duration, help="How long. Default: until Ctrl-C.")
     ] = None,
+    messages: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many readings.", show_default=False)
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="Append a line `device time` for each acknowledged reading.", show_default=False
+        ),
+    ] = None,
     broker: Broker = None,
     register: Register = None,
     var: Var = None,
@@ -40,14 +49,23 @@ def simulate(
     async def run() -> int:
         stop = _stop_on_signal()
         lasting = None if for_ is None else timedelta(milliseconds=for_)
-        report = await run_load(devices, rate, seed, _broker_url(settings, broker), duration=lasting, stop=stop)
+        report = await run_load(
+            devices,
+            rate,
+            seed,
+            _broker_url(settings, broker),
+            messages=messages,
+            duration=lasting,
+            log=log,
+            stop=stop,
+        )
         print(
             f"{report.acknowledged:,} readings acknowledged in {report.seconds:,.1f} s ({report.rate:,.0f}/s), "
             f"{report.refused:,} refused, {report.unheard:,} unheard, {report.unacknowledged:,} unacknowledged"
         )
         return int(report.acknowledged < report.made)
 
-    sys.exit(asyncio.run(run()))
+    sys.exit(_run(run))
 
 
 def replay(
@@ -81,7 +99,14 @@ def replay(
         )
         return int(report.acknowledged_readings < report.readings)
 
-    sys.exit(asyncio.run(run()))
+    sys.exit(_run(run))
+
+
+def _run(work: Callable[[], Coroutine[None, None, int]]) -> int:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work())
 
 
 def _register(
