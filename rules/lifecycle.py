@@ -187,6 +187,7 @@ class Lifecycle:
         if episode.kept is not None:
             self._raised(key, episode, episode.kept.cause, episode.kept.to_state, episode.kept.at, notify)
         episode.holds = False
+        at = max(at, episode.raises[-1])  # the clock may have raised before a slow reading denied it
         alarm = episode.alarm
         alarm.returned_at = at
         told = notify and episode.paged and alarm.state in (State.UNACK, State.ACKED, State.DSUPR)

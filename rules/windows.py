@@ -1,20 +1,19 @@
-"""What one device remembers of one property over event time: bounded windows behind `mean`, `min`, `delta`,
-`baseline`, ...
+"""What one device remembers of one property over event time: bounded windows behind `mean`, `min`, `delta`, ...
 
 Each receives the readings of one device in ascending event time through `push(time, value)` and gives its result, or
-None while it does not know yet; `value` keeps the last result. At most 24 buckets a window (about 400 bytes),
-whatever the reporting interval, so a window is exact to 1/24 of its length. Own their state and nothing else; `dump`
-and `load` are for snapshots. Raise nothing.
+None while it does not know yet; `value` keeps the last result. At most 12 buckets a window (some 300 bytes), whatever
+the reporting interval, so a window is exact to 1/12 of its length. A gap of more than a third of a window begins it
+again. Own their state and nothing else; `dump` and `load` are for snapshots. Raise nothing.
 """
 
 from array import array
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-BUCKETS = 24
-_DAY = 86_400_000
+BUCKETS = 12
 _HOUR = 3_600_000
 _UTC8 = 8 * _HOUR
+_NOTHING = float("inf")
 
 
 class Window(Protocol):
@@ -22,7 +21,7 @@ class Window(Protocol):
 
     value: float | None
 
-    def push(self, time: int, value: float | None) -> float | None:
+    def push(self, time: int, value: float) -> float | None:
         """Take a reading at `time` (ms) and return the window's result, None while unknown."""
 
     def samples(self) -> list[list[float]]:
@@ -33,161 +32,178 @@ class Window(Protocol):
     def load(self, state: Sequence[Any]) -> None: ...
 
 
-class _Bucketed:
-    """Buckets of event time with one number each; starts again after a gap of more than a third of the window."""
+class Extreme:
+    """`min` (sign 1) and `max` (sign -1) over a fully watched window. `closed` holds bucket numbers and their
+    extremes.
+    """
 
-    __slots__ = ("first", "last", "starts", "value", "values", "width", "window")
+    __slots__ = ("bucket", "closed", "current", "first", "last", "past", "sign", "value", "width", "window")
+
+    def __init__(self, window: int, sign: float) -> None:
+        self.window = window
+        self.width = max(window // BUCKETS, 1)
+        self.sign = sign
+        self.closed = array("d")
+        self.bucket = self.first = self.last = -window
+        self.past = self.current = _NOTHING
+        self.value: float | None = None
+
+    def push(self, time: int, value: float) -> float | None:
+        signed = value * self.sign
+        bucket = time // self.width
+        if bucket != self.bucket:
+            self._turn(time, bucket)
+            self.current = signed
+        elif signed < self.current:
+            self.current = signed
+        self.last = time
+        self.value = self._result(time, signed, self.past if self.past < self.current else self.current)
+        return self.value
+
+    def _result(self, time: int, _signed: float, lowest: float) -> float | None:
+        return lowest * self.sign if time - self.first >= self.window else None
+
+    def _turn(self, time: int, bucket: int) -> None:
+        """The current bucket is over: keep it, and drop those that ended before the window."""
+        if time - self.last > self.window // 3:
+            self.first = time
+        closed = self.closed
+        if self.current != _NOTHING:
+            closed.extend((self.bucket, self.current))
+        horizon = (time - self.window) // self.width
+        expired = 0
+        while expired < len(closed) and closed[expired] < horizon:
+            expired += 2
+        if expired:
+            del closed[:expired]
+        self.past = min(closed[1::2], default=_NOTHING)
+        self.bucket = bucket
+
+    def samples(self) -> list[list[float]]:
+        kept = [*self.closed, self.bucket, self.current] if self.current != _NOTHING else []
+        return [[int(kept[i]) * self.width, kept[i + 1] * self.sign] for i in range(0, len(kept), 2)]
+
+    def dump(self) -> list[Any]:
+        return [list(self.closed), self.bucket, self.current, self.past, self.first, self.last, self.value]
+
+    def load(self, state: Sequence[Any]) -> None:
+        closed, self.bucket, self.current, self.past, self.first, self.last, self.value = state
+        self.closed = array("d", closed)
+
+
+class Swing(Extreme):
+    """`drop` (sign -1), `rise` (sign 1): how far the value is from the extreme of what the window saw."""
+
+    __slots__ = ()
+
+    def _result(self, _time: int, signed: float, lowest: float) -> float | None:
+        return signed - lowest
+
+
+class Mean:
+    """`mean`: arithmetic mean of the samples of a fully watched window. `closed` holds bucket numbers, sums, counts."""
+
+    __slots__ = ("bucket", "closed", "count", "first", "last", "newest", "past", "total", "value", "width", "window")
 
     def __init__(self, window: int) -> None:
         self.window = window
         self.width = max(window // BUCKETS, 1)
-        self.first = self.last = 0
-        self.starts = array("q")
-        self.values = array("d")
+        self.closed = array("d")
+        self.bucket = self.first = self.last = -window
+        self.total = self.newest = 0.0
+        self.count = 0
+        self.past = (0.0, 0.0)  # sum and count of the closed buckets
         self.value: float | None = None
 
-    def _full(self, time: int) -> bool:
-        """Whether the whole window up to `time` has been watched; notes `time` as seen."""
-        if not self.starts or time - self.last > self.window // 3:
-            self.first = time
-        self.last = time
-        return time - self.first >= self.window
-
-    def _expire(self, time: int) -> int:
-        """Drop buckets that ended before the window; how many."""
-        horizon = time - self.window - self.width
-        count = 0
-        while count < len(self.starts) and self.starts[count] <= horizon:
-            count += 1
-        if count:
-            del self.starts[:count]
-            del self.values[:count]
-        return count
-
-    def samples(self) -> list[list[float]]:
-        return [[start, value] for start, value in zip(self.starts, self.values, strict=True)]
-
-    def dump(self) -> list[Any]:
-        return [self.first, self.last, list(self.starts), list(self.values), self.value]
-
-    def load(self, state: Sequence[Any]) -> None:
-        self.first, self.last, starts, values, self.value = state
-        self.starts, self.values = array("q", starts), array("d", values)
-
-
-class Extreme(_Bucketed):
-    """`min` and `max` over a fully watched window."""
-
-    __slots__ = ("best",)
-    whole = True
-
-    def __init__(self, window: int, best: Any) -> None:
-        super().__init__(window)
-        self.best = best
-
-    def push(self, time: int, value: float | None) -> float | None:
-        if value is None:
-            return None
-        full = self._full(time)
-        start = time - time % self.width
-        if self.starts and self.starts[-1] == start:
-            self.values[-1] = self.best(self.values[-1], value)
+    def push(self, time: int, value: float) -> float | None:
+        bucket = time // self.width
+        if bucket != self.bucket:
+            self._turn(time, bucket)
+        if time == self.last:
+            self.total += value - self.newest
         else:
-            self._expire(time)
-            self.starts.append(start)
-            self.values.append(value)
-        self.value = self._result(value) if full or not self.whole else None
+            self.total += value
+            self.count += 1
+        self.newest = value
+        self.last = time
+        if time - self.first >= self.window:
+            total, count = self.past
+            self.value = (total + self.total) / (count + self.count)
+        else:
+            self.value = None
         return self.value
 
-    def _result(self, value: float) -> float:
-        return float(self.best(self.values))
+    def _turn(self, time: int, bucket: int) -> None:
+        if time - self.last > self.window // 3:
+            self.first = time
+        closed = self.closed
+        if self.count:
+            closed.extend((self.bucket, self.total, self.count))
+        horizon = (time - self.window) // self.width
+        expired = 0
+        while expired < len(closed) and closed[expired] < horizon:
+            expired += 3
+        if expired:
+            del closed[:expired]
+        self.past = (sum(closed[1::3]), sum(closed[2::3]))
+        self.bucket, self.total, self.count = bucket, 0.0, 0
+
+    def samples(self) -> list[list[float]]:
+        kept = [*self.closed, self.bucket, self.total, self.count] if self.count else []
+        return [[int(kept[i]) * self.width, kept[i + 1] / kept[i + 2]] for i in range(0, len(kept), 3)]
+
+    def dump(self) -> list[Any]:
+        numbers = [self.bucket, self.total, self.count, self.newest, self.first, self.last, self.value]
+        return [list(self.closed), list(self.past), *numbers]
+
+    def load(self, state: Sequence[Any]) -> None:
+        closed, past, self.bucket, self.total, self.count, self.newest, self.first, self.last, self.value = state
+        self.closed, self.past = array("d", closed), (past[0], past[1])
 
 
-class Swing(Extreme):
-    """`drop` and `rise`: distance of the present value from the extreme of what was seen within the window, however
-    little that is.
+class Lag:
+    """`delta` and `rate`: the present value against the newest one that is at least a window old (less than two).
+
+    `kept` holds times and values, at most one a bucket.
     """
 
-    __slots__ = ()
-    whole = False
-
-    def _result(self, value: float) -> float:
-        return abs(float(self.best(self.values)) - value)
-
-
-class Mean(_Bucketed):
-    """`mean`: arithmetic mean of the samples of a fully watched window."""
-
-    __slots__ = ("counts", "newest")
-
-    def __init__(self, window: int) -> None:
-        super().__init__(window)
-        self.counts = array("q")
-        self.newest = 0.0
-
-    def push(self, time: int, value: float | None) -> float | None:
-        if value is None:
-            return None
-        again = bool(self.starts) and time == self.last
-        full = self._full(time)
-        start = time - time % self.width
-        if again:
-            self.values[-1] += value - self.newest
-        elif self.starts and self.starts[-1] == start:
-            self.values[-1] += value
-            self.counts[-1] += 1
-        else:
-            del self.counts[: self._expire(time)]
-            self.starts.append(start)
-            self.values.append(value)
-            self.counts.append(1)
-        self.newest = value
-        self.value = sum(self.values) / sum(self.counts) if full else None
-        return self.value
-
-    def samples(self) -> list[list[float]]:
-        return [[start, total / n] for start, total, n in zip(self.starts, self.values, self.counts, strict=True)]
-
-    def dump(self) -> list[Any]:
-        return [*super().dump(), list(self.counts), self.newest]
-
-    def load(self, state: Sequence[Any]) -> None:
-        super().load(state[:5])
-        self.counts = array("q", state[5])
-        self.newest = state[6]
-
-
-class Lag(_Bucketed):
-    """`delta` and `rate`: the present value against the newest one that is at least a window old (less than two)."""
-
-    __slots__ = ("hourly",)
+    __slots__ = ("hourly", "kept", "value", "width", "window")
 
     def __init__(self, window: int, hourly: bool) -> None:
-        super().__init__(window)
+        self.window = window
+        self.width = max(window // BUCKETS, 1)
         self.hourly = hourly
+        self.kept = array("d")
+        self.value: float | None = None
 
-    def push(self, time: int, value: float | None) -> float | None:
-        if value is None:
-            return None
-        starts, values = self.starts, self.values
+    def push(self, time: int, value: float) -> float | None:
+        kept = self.kept
         old = 0
-        while old + 1 < len(starts) and starts[old + 1] <= time - self.window:
-            old += 1
+        while old + 2 < len(kept) and kept[old + 2] <= time - self.window:
+            old += 2
         if old:
-            del starts[:old]
-            del values[:old]
-        if starts and starts[-1] == time:
-            values[-1] = value
-        elif not starts or time - starts[-1] >= self.width:
-            starts.append(time)
-            values.append(value)
-        elapsed = time - starts[0]
+            del kept[:old]
+        if kept and kept[-2] == time:
+            kept[-1] = value
+        elif not kept or time - kept[-2] >= self.width:
+            kept.extend((time, value))
+        elapsed = time - kept[0]
         if self.window <= elapsed < 2 * self.window:
-            change = value - values[0]
+            change = value - kept[1]
             self.value = change * _HOUR / elapsed if self.hourly else change
         else:
             self.value = None
         return self.value
+
+    def samples(self) -> list[list[float]]:
+        return [[int(self.kept[i]), self.kept[i + 1]] for i in range(0, len(self.kept), 2)]
+
+    def dump(self) -> list[Any]:
+        return [list(self.kept), self.value]
+
+    def load(self, state: Sequence[Any]) -> None:
+        kept, self.value = state
+        self.kept = array("d", kept)
 
 
 class Seen:
@@ -232,9 +248,7 @@ class Baseline:
         self.count = 0
         self.value: float | None = None
 
-    def push(self, time: int, value: float | None) -> float | None:
-        if value is None:
-            return None
+    def push(self, time: int, value: float) -> float | None:
         hour = (time + _UTC8) // _HOUR
         if hour != self.hour:
             if self.count:
@@ -267,13 +281,13 @@ def make(function: str, window: int) -> Window:
     """The window behind a function of the language (`rules.language.STATEFUL`)."""
     match function:
         case "min":
-            return Extreme(window, min)
+            return Extreme(window, 1.0)
         case "max":
-            return Extreme(window, max)
+            return Extreme(window, -1.0)
         case "drop":
-            return Swing(window, max)
+            return Swing(window, -1.0)
         case "rise":
-            return Swing(window, min)
+            return Swing(window, 1.0)
         case "mean":
             return Mean(window)
         case "delta" | "rate":

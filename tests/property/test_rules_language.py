@@ -1,12 +1,15 @@
-"""What is compiled means what the grammar says: fused functions against the interpreter, on random expressions and values."""
+"""What is compiled means what the grammar says: fused functions against the interpreter, on random expressions and
+values.
+"""
 
 import math
 from typing import Any
 
-from devices.catalogue import load
-from devices.model import Device, Reading
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from devices.catalogue import load
+from devices.model import Device, Reading
 from rules.fusion import FamilyPrograms
 from rules.interpret import Deadband, condition
 from rules.language import parse

@@ -1,15 +1,17 @@
-"""Event time against arrival (RELIABILITY row 20): duplicates and a shuffle change no episode, and late data changes no past one."""
+"""Event time against arrival (RELIABILITY row 20): duplicates and a shuffle change no episode, and late data changes
+no past one.
+"""
 
 import random
 from pathlib import Path
 
 import pytest
-from devices.model import Device, Reading
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from devices.model import Device, Reading
 from rules.engine import Engine
 from rules.model import Transition
-
 from tests.unit.rules.engine_world import CATALOGUE, SILENCE, device, play, reading, registry, rule, rules
 
 RULES = (

@@ -1,4 +1,6 @@
-"""The engine as the consumer drives it: snapshots, replays and the cut into batches change nothing (RELIABILITY §1, row 23)."""
+"""The engine as the consumer drives it: snapshots, replays and the cut into batches change nothing (RELIABILITY §1,
+row 23).
+"""
 
 import random
 from collections.abc import Callable
@@ -7,12 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from devices.model import DecodedBatch, GatewayStatus, Reading, Zone
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from devices.model import DecodedBatch, GatewayStatus, Reading, Zone
 from rules.engine import Engine
 from rules.model import Action, Transition
-
 from tests.unit.rules.engine_world import (
     CATALOGUE,
     GATEWAY,
@@ -159,7 +161,7 @@ def test_the_cut_into_batches_changes_nothing(make: Callable[..., Engine], seed:
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_every_transition_follows_the_one_before_it(make: Callable[..., Engine], seed: int) -> None:
-    """Versions of an alarm count 1, 2, 3; from_state is where the last one led; nothing returns before it was raised."""
+    """Versions of an alarm count 1, 2, 3; from_state is where the last one led; no return precedes its raise."""
     known: dict[str, Transition] = {}
     for transition in drive(make(), history(seed)):
         before = known.get(transition.alarm.id)

@@ -1,12 +1,14 @@
-"""Event time, clocks and crashes: RELIABILITY rows 22 and 23, late and replayed readings, backlogs, silence and our outages."""
+"""Event time, clocks and crashes: RELIABILITY rows 22 and 23, late and replayed readings, backlogs, silence and our
+outages.
+"""
 
 from pathlib import Path
 
 import pytest
+
 from devices.model import Device, Reading
 from rules.engine import Engine
 from rules.model import SnapshotMismatch, State
-
 from tests.unit.rules.engine_world import (
     CATALOGUE,
     HOUR,

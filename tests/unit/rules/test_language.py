@@ -1,6 +1,7 @@
 """The language: what it accepts, and that nothing else gets in (RELIABILITY, security row 16)."""
 
 import pytest
+
 from devices.catalogue import load
 from rules.language import LanguageError, duration, duration_text, parse
 

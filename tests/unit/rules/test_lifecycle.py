@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+
 from rules.engine import Engine
 from rules.model import State, Transition
-
 from tests.unit.rules.engine_world import (
     CATALOGUE,
     HOUR,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from devices.catalogue import load as load_catalogue
 from devices.errors import ConfigError
 from devices.profile import load_profiles
@@ -89,7 +90,7 @@ def test_a_wrong_pack_is_named_by_line_column_and_expectation(
     findings = cases.lint([path])
     assert [str(f).startswith(f"{path}:{place}: error: ") for f in findings] == [True], findings
     assert expected in findings[0].message
-    with pytest.raises(ConfigError, match="wrong.yaml"):
+    with pytest.raises(ConfigError, match=r"wrong\.yaml"):
         pack.load([path], CATALOGUE)
 
 

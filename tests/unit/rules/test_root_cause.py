@@ -5,7 +5,6 @@ from pathlib import Path
 from devices.model import Device, Reading, Zone
 from rules.engine import Engine
 from rules.model import State
-
 from tests.unit.rules.engine_world import (
     CATALOGUE,
     GATEWAY,
