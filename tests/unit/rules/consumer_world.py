@@ -172,11 +172,11 @@ class World:
     def without_database(self) -> Iterator[None]:
         """The database's files are somewhere else."""
         home = self.directory.parent
-        self.engine.dispose()
         files = list(home.glob("songhua.db*"))
         for file in files:
             file.rename(home / f"away-{file.name}")
         (home / "songhua.db").mkdir()
+        self.engine.dispose()
         yield
         (home / "songhua.db").rmdir()
         for file in files:

@@ -411,8 +411,9 @@ class TestDatabaseDown:
     @staticmethod
     async def _attempts(world: World, count: int) -> None:
         wanted = world.faults.seen.count("before commit") + count
-        while world.faults.seen.count("before commit") < wanted:
-            await world.pause()
+        async with asyncio.timeout(10):
+            while world.faults.seen.count("before commit") < wanted:
+                await world.pause()
 
 
 async def test_a_defect_in_the_committer_is_not_swallowed(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ async def test_a_crash_at_a_named_place_changes_nothing(tmp_path: Path, place: s
     await world.consumer.stop()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(24))
 async def test_killed_again_and_again_with_ticks_actions_and_snapshots(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     world = World(tmp_path, journal(seed, (1.0, 10.0, 20.0)), LAST)
@@ -136,7 +136,7 @@ async def test_killed_again_and_again_with_ticks_actions_and_snapshots(tmp_path:
     await world.consumer.stop()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 async def test_killed_anywhere_gives_the_alarms_of_the_undisturbed_run(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     items = journal(seed, (1.0, 20.0))
