@@ -20,18 +20,18 @@ from typing import Any
 import msgspec
 
 from devices.catalogue import Catalogue
-from devices.model import DecodedBatch, Device, GatewayStatus, Milliseconds, Reading
-from rules import explain, reorder
+from devices.model import DecodedBatch, Device, Milliseconds, Reading
+from rules import evidence, explain, places, reorder
 from rules.fusion import FamilyPrograms
 from rules.holds import Holds
-from rules.lifecycle import Key, Lifecycle, Place
+from rules.lifecycle import Key, Lifecycle
 from rules.model import Action, Alarm, Transition
 from rules.pack import Rule
-from rules.root_cause import Gateways
+from rules.root_cause import RootCause
 from rules.scopes import ReadingScope, ZoneScope
 from rules.silence import Cadence
 from rules.subjects import DEFERRED, IN_ZONE, SILENT, SUPPRESSED, DeviceSubject, Hold, Subject
-from rules.zones import Zones, ZoneSubject, holds_now, unit_of
+from rules.zones import Zones, ZoneSubject, holds_now
 from storage.registry import RegistryView
 
 _PLAUSIBLE_STEP = 60_000  # a longer way between two calls is a clock step or our own outage
@@ -84,15 +84,12 @@ class Engine:
         self.holds = Holds(self)
         self.zones = Zones([rule for rule in rules if rule.kind == "zone"], self._live, self._window_closed)
         gateway_rule = next((rule for rule in rules if rule.kind == "gateway"), None)
-        self.gateways = Gateways(
-            gateway_rule.id if gateway_rule else None, gateway_rule.on_delay if gateway_rule else 0
-        )
+        self.root_cause = RootCause(gateway_rule, self.devices, self.lifecycle)
         self.clock: Milliseconds = 0
         self.awake: Milliseconds = 0
         self.deaf: Milliseconds = 0  # how much of the running clock nothing could reach us
         self.listened: Milliseconds = 0  # listening clock when anything was last received
         self.outage_end: Milliseconds = 0
-        self.graces: dict[Key, Milliseconds] = {}
         self._lateness = lateness
         self.registry = registry
         self._releases: list[tuple[Milliseconds, str]] = []
@@ -129,7 +126,9 @@ class Engine:
             subject = self.devices.pop(identity)
             self.holds.forget(subject)
             self._orphans += [(key, "设备已移除 / device removed") for key in self._keys(subject)]
-        self.zones.set_registry(view)
+        for zone in self.zones.set_registry(view):
+            self.holds.forget(zone)
+            self._orphans.append(((zone.rule.id, "zone", zone.zone), "区域已变更 / the zone was changed or removed"))
         for identity, subject in self.devices.items():
             self.bind(view.devices.get(identity, subject.device), subject)
         if removed:
@@ -147,7 +146,8 @@ class Engine:
                 upto += 1
             self._read(readings[done:upto])
             done = upto
-            self._status(status)
+            self._move(status.received_at)
+            self.root_cause.take(status, self.listening)
         self._read(readings[done:] if done else readings)
         self._backlog = None
         return self.lifecycle.take()
@@ -243,13 +243,7 @@ class Engine:
                 self._mattered = True
                 self._evaluate_all(self.devices[identity], ready)
         self._mattered |= self.holds.tick()
-        for state in self.gateways.ripe(self.clock):
-            self._gateway_down(state.id)
-        for key in [key for key, until in self.graces.items() if until <= self.listening]:
-            del self.graces[key]
-            self._mattered = True
-            if (subject := self.devices.get(key[2])) is not None and self.gateways.suppressor(subject) is None:
-                self.lifecycle.unsuppress(key, self.clock)
+        self._mattered |= self.root_cause.tick(self.clock, self.listening, self.registry)
         for subject in self.cadence.due(self.listening):
             self._silent(subject)
         self._mattered |= self.zones.tick(self.clock)
@@ -426,35 +420,14 @@ class Engine:
             bit = (bits & -bits).bit_length() - 1
             bits &= bits - 1
             becomes_true = not subject.on & 1 << bit
-            hold = self._witnessed(subject, bit, reading, scope) if becomes_true else Hold(0, 0, 0)
+            hold = evidence.witnessed(subject, bit, reading, scope, self.catalogue) if becomes_true else Hold(0, 0, 0)
             self.holds.flip(subject, bit, reading.time, hold)
         if subject.pending:
             self._confirm(subject, reading, scope, changed)
-        if subject.watch & SUPPRESSED and self.gateways.suppressor(subject) is None:
-            subject.watch &= ~SUPPRESSED
-            for key in self._keys(subject):
-                self.graces.pop(key, None)
-                self.lifecycle.unsuppress(key, reading.time)
+        if subject.watch & SUPPRESSED:
+            self.root_cause.show(subject, self._keys(subject), reading.time)
         for member in subject.zones:
             self.zones.report(member, reading)
-
-    def _witnessed(self, subject: DeviceSubject, bit: int, reading: Reading, scope: ReadingScope) -> Hold:
-        """A hold with the evidence of what made its condition true, beginning with the reading before."""
-        rule = subject.rules[bit]
-        expression = rule.when[subject.device.family]
-        choice = explain.witness(expression, scope)
-        evidence = explain.evidence(rule, expression, choice, scope, self.catalogue)
-        samples: list[list[float]] = []
-        if evidence["window"]:
-            for key, window in zip(subject.program.windows, subject.windows, strict=True):
-                if key[1:] == (evidence["property"], evidence["window"]):
-                    samples = window.samples()
-        elif subject.last is not None:
-            before = getattr(subject.last, evidence["property"], None)
-            if isinstance(before, float):
-                samples = [[subject.time, before]]
-        explain.keep_sample(samples, reading.time, evidence["value"])
-        return Hold(0, 0, 0, choice=choice, evidence=evidence, samples=samples)
 
     def _confirm(self, subject: DeviceSubject, reading: Reading, scope: ReadingScope, changed: int) -> None:
         """Holds that this reading did not change, but speaks for."""
@@ -463,55 +436,28 @@ class Engine:
             if changed & 1 << bit or any(getattr(reading.values, name) is None for name in expression.inputs):
                 continue
             if subject.on & 1 << bit:
-                value = explain.measured(expression, hold.choice, scope)
-                if value is not None:
-                    hold.evidence["value"] = value
-                    hold.evidence["values"].update((name, getattr(reading.values, name)) for name in expression.inputs)
-                    explain.keep_sample(hold.samples, reading.time, value)
+                evidence.confirmed(subject, bit, hold, reading, scope)
             self.holds.seen(subject, bit, reading.time)
 
     # --- what completed holds mean (rules.holds.Outcome)
 
     def raised(self, subject: Subject, bit: int, hold: Hold, at: Milliseconds) -> None:
         """A condition lasted for its on_delay."""
-        rule = subject.rules[bit]
-        evidence = hold.evidence | {"samples": hold.samples}
-        if not isinstance(subject, DeviceSubject):
-            self.lifecycle.raise_(rule, self._place(subject), hold.start, at, evidence)
-            return
-        suppressed_by = None if rule.priority == "critical" else self.gateways.suppressor(subject)
-        if suppressed_by is not None:
-            subject.watch |= SUPPRESSED
-        if self._backlog is not None:
-            subject.watch |= DEFERRED
-        self.lifecycle.raise_(
-            rule, self._place(subject), hold.start, at, evidence, suppressed_by=suppressed_by, keep=self._backlog
-        )
+        rule, found = subject.rules[bit], hold.evidence | {"samples": hold.samples}
+        if isinstance(subject, ZoneSubject):
+            place = places.of_zone(self.registry.zones[subject.zone], subject.rule.families[0])
+            self.lifecycle.raise_(rule, place, hold.start, at, found)
+        elif isinstance(subject, DeviceSubject):
+            if self._backlog is not None:
+                subject.watch |= DEFERRED
+            by = self.root_cause.suppressor(subject, rule)
+            place = places.of_device(subject)
+            self.lifecycle.raise_(rule, place, hold.start, at, found, suppressed_by=by, keep=self._backlog)
 
     def returned(self, subject: Subject, bit: int, at: Milliseconds) -> None:
         """A condition was away for its off_delay."""
         identity = subject.zone if isinstance(subject, ZoneSubject) else subject.id
         self.lifecycle.return_((subject.rules[bit].id, subject.kind, identity), at, notify=self._backlog is None)
-
-    def _place(self, subject: Subject) -> Place:
-        if isinstance(subject, DeviceSubject):
-            device = subject.device
-            return Place(
-                "device",
-                device.id,
-                device.family,
-                device.district,
-                device.zone,
-                subject.gateway,
-                device.name_zh,
-                device.name_en,
-                device.lon,
-                device.lat,
-                device.crs if device.lon is not None else None,
-            )
-        assert isinstance(subject, ZoneSubject)
-        zone = self.registry.zones[subject.zone]
-        return Place("zone", zone.id, subject.rule.families[0], zone.district, zone.id, "", zone.name_zh, zone.name_en)
 
     # --- backlogs
 
@@ -537,87 +483,17 @@ class Engine:
         rule = self.families[subject.device.family].silence
         if rule is None or self.devices.get(subject.id) is not subject:
             return
-        if self.gateways.graced(subject) > self.listening:
+        if self.root_cause.gateways.graced(subject) > self.listening:
             self.cadence.watch(subject)
             return
         subject.watch |= SILENT
         self.zones.gone(subject.zones)
         allowed = self.cadence.allowed(subject)
         quiet = self.listening - subject.listened
-        evidence: dict[str, Any] = {
-            "property": "silence",
-            "operator": ">",
-            "value": quiet / 1000,
-            "unit": "s",
-            "setpoint": allowed / 1000,
-            "window": allowed,
-            "duration": 0,
-            "values": {},
-            "samples": [],
-        }
-        suppressed_by = None if rule.priority == "critical" else self.gateways.suppressor(subject)
-        if suppressed_by is not None:
-            subject.watch |= SUPPRESSED
+        by = self.root_cause.suppressor(subject, rule)
         at = self.clock - (quiet - allowed)
-        self.lifecycle.raise_(rule, self._place(subject), subject.heard, at, evidence, suppressed_by=suppressed_by)
-
-    def _status(self, status: GatewayStatus) -> None:
-        """A gateway's word about itself, or its will."""
-        self._move(status.received_at)
-        state = self.gateways.take(status)
-        if state is None or self.gateways.rule is None:
-            return
-        if not state.online:
-            return
-        state.back = self.listening
-        if state.raised:
-            state.raised = False
-            self.lifecycle.return_((self.gateways.rule, "gateway", state.id), status.received_at)
-        for key in sorted(self.lifecycle.suppressed):
-            subject = self.devices.get(key[2])
-            if subject is not None and self.gateways.suppressor(subject) is None:
-                self.graces[key] = self.listening + subject.learnt
-
-    def _gateway_down(self, identity: str) -> None:
-        state, rule = self.gateways.states[identity], self.rules[self.gateways.rule or ""]
-        state.raised = True
-        known = self.registry.gateways.get(identity)
-        place = Place("gateway", identity, district=state.district)
-        if known is not None:
-            crs = known.crs if known.lon is not None else None
-            place = Place(
-                "gateway",
-                identity,
-                "",
-                known.district,
-                "",
-                identity,
-                known.name_zh,
-                known.name_en,
-                known.lon,
-                known.lat,
-                crs,
-            )
-        children = len(self.registry.children.get(identity, ()))
-        evidence: dict[str, Any] = {
-            "property": "status",
-            "operator": "==",
-            "value": "offline",
-            "unit": "",
-            "setpoint": None,
-            "window": None,
-            "duration": rule.on_delay,
-            "values": {"session": state.session},
-            "samples": [],
-        }
-        self.lifecycle.raise_(
-            rule, place, self.gateways.episode(state), state.since + rule.on_delay, evidence, children=children
-        )
-        for key in [key for key in self.lifecycle.episodes if key[1] == "device"]:
-            subject = self.devices.get(key[2])
-            if subject is not None and (by := self.gateways.suppressor(subject)) is not None:
-                self.lifecycle.suppress(key, by, state.since)
-                subject.watch |= SUPPRESSED
+        found = evidence.of_silence(quiet, allowed)
+        self.lifecycle.raise_(rule, places.of_device(subject), subject.heard, at, found, suppressed_by=by)
 
     def _live(self, members: Iterable[str]) -> Iterator[str]:
         """Members that a window may wait for: all but those known to be silent."""
@@ -635,20 +511,11 @@ class Engine:
         now = holds_now(zone, expression.root, scope)
         if now is None:
             return
-        choice = explain.witness(expression, scope)
-        hold = Hold(0, 0, 0)
-        if choice >= 0:
-            evidence = explain.evidence(zone.rule, expression, choice, scope, self.catalogue)
-            evidence["unit"] = unit_of(explain.candidates(expression)[choice].measured, self.catalogue)
-            hold = Hold(0, 0, 0, choice=choice, evidence=evidence | seen, samples=[])
-            if zone.last is not None:
-                explain.keep_sample(hold.samples, *zone.last)
-            explain.keep_sample(hold.samples, end, evidence["value"])
-            zone.last = (end, evidence["value"])
+        hold = evidence.of_zone(zone, end, scope, seen, self.catalogue)
         if now != bool(zone.on & 1):
-            self.holds.flip(zone, 0, end, hold)
+            self.holds.flip(zone, 0, end, hold or Hold(0, 0, 0))
         elif zone.pending:
-            if zone.on & 1 and choice >= 0:
+            if zone.on & 1 and hold is not None:
                 zone.pending[0].evidence = hold.evidence
                 explain.keep_sample(zone.pending[0].samples, end, hold.evidence["value"])
             self.holds.seen(zone, 0, end)

@@ -200,9 +200,13 @@ def explain(rule: Rule, catalogue: Catalogue) -> dict[str, str]:
     lines["zh"].append(f"适用于：{subject['zh']}{families['zh']}")
     lines["en"].append(f"Applies to: {subject['en']}{families['en']}")
     on, off = duration_text(rule.on_delay), duration_text(rule.off_delay)
+    raised = {"zh": f"条件持续 {on} 后报警" if rule.on_delay else "条件成立即报警"}
+    raised["en"] = f"Raised after {on}" if rule.on_delay else "Raised at once"
+    returned = {"zh": f"恢复持续 {off} 后解除" if rule.off_delay else "恢复即解除"}
+    returned["en"] = f"returns after {off}" if rule.off_delay else "returns at once"
     band = f"{rule.deadband.fraction * 100:.3g}%" if rule.deadband.fraction else f"{rule.deadband.amount:g}"
-    lines["zh"].append(f"条件持续 {on} 后报警；回差 {band}，恢复持续 {off} 后解除。优先级：{_PRIORITY[rule.priority]}")
-    lines["en"].append(f"Raised after {on}; returns after {off} beyond a deadband of {band}. Priority: {rule.priority}")
+    lines["zh"].append(f"{raised['zh']}；越过回差 {band} 后{returned['zh']}。优先级：{_PRIORITY[rule.priority]}")
+    lines["en"].append(f"{raised['en']}; {returned['en']} beyond a deadband of {band}. Priority: {rule.priority}")
     lines["zh"].append(f"处置：{rule.advice_zh}")
     lines["en"].append(f"What to do: {rule.advice_en}")
     return {language: "\n".join(parts) for language, parts in lines.items()}

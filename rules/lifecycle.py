@@ -11,7 +11,6 @@ active then, it pages; already over, it is recorded without paging.
 
 import copy
 from collections import OrderedDict
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +20,7 @@ from devices.model import Milliseconds
 from rules.explain import text
 from rules.model import Action, Alarm, State, SubjectKind, Transition, alarm_id
 from rules.pack import Rule
+from rules.places import Place
 
 Key = tuple[str, SubjectKind, str]  # rule, kind and id of the subject
 _ENDED = 1000
@@ -28,23 +28,6 @@ _HOUR = 3_600_000
 _FLAPS = 5  # more raises than this within an hour no longer page
 _LONGEST_SHELF = {"critical": 8 * _HOUR}
 _LONGEST_SHELF_ELSE = 30 * 24 * _HOUR
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an alarm belongs, copied into it when it is raised."""
-
-    kind: SubjectKind
-    id: str
-    family: str = ""
-    district: str = ""
-    zone: str = ""
-    gateway: str = ""
-    name_zh: str = ""
-    name_en: str = ""
-    lon: float | None = None
-    lat: float | None = None
-    crs: str | None = None
 
 
 class Kept(msgspec.Struct):

@@ -7,13 +7,18 @@ the device's non-critical alarms are suppressed by design (ISA-18.2 DSUPR). Owns
 nothing.
 """
 
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
 import msgspec
 
 from devices.model import GatewayStatus, Milliseconds
+from rules import evidence, places
+from rules.lifecycle import Key, Lifecycle
 from rules.model import alarm_id
-from rules.subjects import NEVER, DeviceSubject
+from rules.pack import Rule
+from rules.subjects import NEVER, SUPPRESSED, DeviceSubject
+from storage.registry import RegistryView
 
 _OLD_SESSIONS = 8
 RECENT = 3  # a gateway heard a device recently within this many learnt intervals
@@ -78,6 +83,8 @@ class Gateways:
 
     def ripe(self, clock: Milliseconds) -> list[GatewayState]:
         """Gateways that have been offline for on_delay and not yet raised, in order of name; each is given once."""
+        if self.rule is None:
+            return []
         ripe = sorted(identity for identity in self.waiting if self.states[identity].due <= clock)
         self.waiting.difference_update(ripe)
         return [self.states[identity] for identity in ripe]
@@ -108,3 +115,80 @@ class Gateways:
         self.states = {state.id: state for state in states}
         self.down = {state.id for state in states if not state.online}
         self.waiting = {state.id for state in states if not state.online and not state.raised}
+
+
+class RootCause:
+    """What a gateway's state means for the alarms: its own, and those of its children, hidden and shown again.
+
+    `graces` are hidden alarms whose gateway came back, with the listening clock until which their devices have time to
+    report. `devices` and `lifecycle` are the engine's.
+    """
+
+    def __init__(self, rule: Rule | None, devices: Mapping[str, DeviceSubject], lifecycle: Lifecycle) -> None:
+        self.gateways = Gateways(rule.id if rule else None, rule.on_delay if rule else 0)
+        self.graces: dict[Key, Milliseconds] = {}
+        self._rule = rule
+        self._devices = devices
+        self._lifecycle = lifecycle
+
+    def suppressor(self, subject: DeviceSubject, rule: Rule) -> str | None:
+        """The alarm that hides an alarm of `rule` on this device; notes on the subject that it has one. Never a
+        critical one.
+        """
+        found = None if rule.priority == "critical" else self.gateways.suppressor(subject)
+        if found is not None:
+            subject.watch |= SUPPRESSED
+        return found
+
+    def take(self, status: GatewayStatus, listening: Milliseconds) -> None:
+        """A gateway's word about itself, or its will."""
+        state = self.gateways.take(status)
+        if state is None or self._rule is None or not state.online:
+            return
+        state.back = listening
+        if state.raised:
+            state.raised = False
+            self._lifecycle.return_((self._rule.id, "gateway", state.id), status.received_at)
+        for key in sorted(self._lifecycle.suppressed):
+            subject = self._devices.get(key[2])
+            if subject is not None and self.gateways.suppressor(subject) is None:
+                self.graces[key] = listening + subject.learnt
+
+    def tick(self, clock: Milliseconds, listening: Milliseconds, registry: RegistryView) -> bool:
+        """Raise what has been offline long enough; show what outlasted its grace. Whether anything was due."""
+        ripe = self.gateways.ripe(clock)
+        for state in ripe:
+            self._down(state, registry)
+        over = [key for key, until in self.graces.items() if until <= listening]
+        for key in over:
+            del self.graces[key]
+            subject = self._devices.get(key[2])
+            if subject is not None and self.gateways.suppressor(subject) is None:
+                self._lifecycle.unsuppress(key, clock)
+        return bool(ripe or over)
+
+    def show(self, subject: DeviceSubject, keys: Iterable[Key], at: Milliseconds) -> None:
+        """A device with hidden alarms reported: where its gateway is back, what is still active shows at once."""
+        if self.gateways.suppressor(subject) is not None:
+            return
+        subject.watch &= ~SUPPRESSED
+        for key in keys:
+            self.graces.pop(key, None)
+            self._lifecycle.unsuppress(key, at)
+
+    def _down(self, state: GatewayState, registry: RegistryView) -> None:
+        assert self._rule is not None
+        state.raised = True
+        self._lifecycle.raise_(
+            self._rule,
+            places.of_gateway(state.id, state.district, registry.gateways.get(state.id)),
+            self.gateways.episode(state),
+            state.since + self._rule.on_delay,
+            evidence.of_gateway(state.session, self._rule.on_delay),
+            children=len(registry.children.get(state.id, ())),
+        )
+        for key in [key for key in self._lifecycle.episodes if key[1] == "device"]:
+            subject = self._devices.get(key[2])
+            if subject is not None and (by := self.gateways.suppressor(subject)) is not None:
+                self._lifecycle.suppress(key, by, state.since)
+                subject.watch |= SUPPRESSED

@@ -113,10 +113,10 @@ def dump(engine: Engine) -> bytes:
             )
             for (rule, zone), subject in engine.zones.subjects.items()
         ],
-        gateways=list(engine.gateways.states.values()),
+        gateways=list(engine.root_cause.gateways.states.values()),
         episodes=list(engine.lifecycle.episodes.values()),
         ended=list(engine.lifecycle.ended.values()),
-        graces=[(*key, until) for key, until in engine.graces.items()],
+        graces=[(*key, until) for key, until in engine.root_cause.graces.items()],
         transitions=engine.lifecycle.transitions_by_rule,
         counters=engine.counters,
     )
@@ -143,8 +143,8 @@ def load(engine: Engine, data: bytes) -> list[tuple[Key, str]]:
     engine.counters = state.counters
     engine.lifecycle.restore(state.episodes, state.ended)
     engine.lifecycle.transitions_by_rule = state.transitions
-    engine.gateways.restore(state.gateways)
-    engine.graces = {(rule, kind, identity): until for rule, kind, identity, until in state.graces}  # type: ignore[misc]
+    engine.root_cause.gateways.restore(state.gateways)
+    engine.root_cause.graces = {(rule, kind, identity): until for rule, kind, identity, until in state.graces}  # type: ignore[misc]
     for record in state.devices:
         device = engine.registry.devices.get(record.id, record.device)
         if device is not None and device.family == record.family:

@@ -83,8 +83,10 @@ class Zones:
             self._calls[rule.id] = calls
             self._contributions[rule.id] = contribution([call.argument for call in calls if call.argument is not None])
 
-    def set_registry(self, view: RegistryView) -> None:
-        """Members of every zone of the kinds the rules ask for; nested zones count. Windows of known zones are kept."""
+    def set_registry(self, view: RegistryView) -> list[ZoneSubject]:
+        """Members of every zone of the kinds the rules ask for; nested zones count. Windows of known zones are kept;
+        returns the zones that have no members any more.
+        """
         self._of_device = {}
         subjects: dict[tuple[str, str], ZoneSubject] = {}
         above = {identity: tuple(_ancestors(identity, view)) for identity in view.zones}
@@ -103,8 +105,10 @@ class Zones:
                 subjects[rule.id, zone] = subject
                 for identity in devices:
                     self._of_device.setdefault(identity, []).append(subject)
+        gone = [zone for key, zone in self.subjects.items() if key not in subjects]
         self.subjects = subjects
         self._waiting &= subjects.keys()
+        return gone
 
     def members_of(self, device: Device) -> tuple[ZoneMember, ...]:
         """The zone rules that a device takes part in."""

@@ -181,3 +181,18 @@ def test_a_zone_with_less_demand_returns(tmp_path: Path) -> None:
     ]
     transitions = [t for t in play(engine, items, 800) if t.alarm.rule == "t.dma"]
     assert said(transitions) == [("t.dma", "dma1", "UNACK", 180), ("t.dma", "dma1", "RTNUN", 480)]
+
+
+def test_a_zone_that_is_removed_returns_from_its_alarm(tmp_path: Path) -> None:
+    engine, devices = dma(tmp_path)
+    for number, of in enumerate(devices):
+        engine.process(batch(reading(of, number, flow_rate=1.2)))
+    engine.set_registry(registry(devices, revision=2))
+    assert [(t.alarm.rule, t.cause, t.to_state) for t in engine.tick(at(70))] == [("t.dma", "return", "RTNUN")]
+
+
+def test_without_a_gateway_rule_statuses_hide_nothing(tmp_path: Path) -> None:
+    of = device("m0", interval=10_000)
+    engine = Engine(rules(tmp_path, SILENCE), CATALOGUE, registry([of]))
+    items = [status("online", "a", 0), *alive([of], 0, 30), status("offline", "a", 31)]
+    assert said(play(engine, items, 100)) == [("device.silence", "m0", "UNACK", 60)]
