@@ -51,6 +51,11 @@ class Feed:
             self.frontier = batch.last
             self._grown.notify_all()
 
+    def forget(self, through: int) -> None:
+        """Every consumer has passed `through`: what lies before it need not stay in memory."""
+        while self._recent and self._recent[0].last <= through:
+            self._kept -= _size(self._recent.popleft())
+
     async def next(self, after: int, wait: float) -> DecodedBatch | None:
         """What follows `after`, up to about `read_size` in size, or None if nothing comes within `wait` seconds."""
         if after >= self.frontier:

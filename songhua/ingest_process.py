@@ -162,11 +162,12 @@ class IngestProcess:
                 log.debug("registry.unavailable", error=str(error))
 
     async def _trim(self) -> None:
-        """Unlink what every consumer has passed, once the store has it on disk."""
+        """Let go of what every consumer has passed: in memory at once, on disk when the store has it on its own."""
         parts = self.parts
         trimmed = 0
         while True:
             await asyncio.sleep(_TRIM_EVERY)
+            parts.feed.forget(min(parts.store_task.position, parts.rules_task.position))
             bound = min(parts.ledger.position, parts.store.position, parts.rules.position)
             if bound > trimmed and parts.journal.tail <= bound:
                 try:

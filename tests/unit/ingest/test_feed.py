@@ -115,6 +115,17 @@ async def test_a_consumer_behind_the_window_reads_the_journal_up_to_the_frontier
     assert all(b[0] == a[1] + 1 for a, b in pairwise(seen))
 
 
+async def test_what_all_have_passed_is_forgotten_and_still_found_in_the_journal(journal: SegmentJournal) -> None:
+    decode = Counting()
+    feed = Feed(journal, decode)
+    await fill(feed, journal, decode, 2, 2, 2)
+    feed.forget(4)
+    kept = await feed.next(4, 0.01)
+    assert kept is not None and (kept.first, kept.last, decode.calls) == (5, 6, 3)
+    again = await feed.next(0, 0.01)
+    assert again is not None and (again.first, decode.calls) == (1, 4)
+
+
 async def test_a_waiting_consumer_wakes_when_something_comes(journal: SegmentJournal) -> None:
     decode = Counting()
     feed = Feed(journal, decode)
