@@ -81,7 +81,10 @@ async def run_load(
     stop = stop or asyncio.Event()
     address = broker_address(broker_url)
     city = build_city(seed, devices)
-    file = log.open("ab") if log is not None else None
+    try:
+        file = log.open("ab") if log is not None else None
+    except OSError as error:
+        raise ConfigError(f"cannot write the log {log}: {error.strerror}") from error
     try:
         senders = [_Sender(address, window, report, file) for _ in range(min(clients, devices))]
         source = _Source(city, senders)

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -10,9 +11,14 @@ from typing import Annotated
 
 import typer
 
+from devices.errors import ConfigError
 from devices.model import Device, Gateway, Zone
 from songhua.commands.options import Broker, Register, Var, duration
+from songhua.exit_codes import FAILED
 from songhua.settings import Settings, load
+
+_PATIENCE = 5.0  # s for a broker to come up
+_RETRY_EVERY = 0.25  # s
 
 
 def simulate(
@@ -47,13 +53,14 @@ def simulate(
         _register(settings, city.zones, city.gateways, city.devices)
 
     async def run() -> int:
-        stop = _stop_on_signal()
+        stop, url = _stop_on_signal(), _broker_url(settings, broker)
+        await _reach(url)
         lasting = None if for_ is None else timedelta(milliseconds=for_)
         report = await run_load(
             devices,
             rate,
             seed,
-            _broker_url(settings, broker),
+            url,
             messages=messages,
             duration=lasting,
             log=log,
@@ -89,10 +96,9 @@ def replay(
         _register(settings, known.zones, known.gateways, known.devices)
 
     async def run() -> int:
-        stop = _stop_on_signal()
-        report = await send(
-            file, map_file, broker_url=_broker_url(settings, broker), speed=speed, as_live=as_live, stop=stop
-        )
+        stop, url = _stop_on_signal(), _broker_url(settings, broker)
+        await _reach(url)
+        report = await send(file, map_file, broker_url=url, speed=speed, as_live=as_live, stop=stop)
         print(
             f"{report.rows:,} rows, {report.readings:,} readings in {report.messages:,} messages, "
             f"{report.acknowledged_readings:,} acknowledged in {report.seconds:,.1f} s ({report.rate:,.0f}/s)"
@@ -106,7 +112,41 @@ def _run(work: Callable[[], Coroutine[None, None, int]]) -> int:
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work())
+        try:
+            return runner.run(work())
+        except asyncio.CancelledError:
+            return FAILED
+
+
+async def _reach(url: str) -> None:
+    """Connect once: a broker that is away or refuses us is tried for ever later, but at the start it is said.
+
+    Raises `ConfigError`.
+    """
+    import aiomqtt
+
+    from simulators.broker import broker_address
+
+    address = broker_address(url)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            async with aiomqtt.Client(
+                address.host,
+                address.port,
+                username=address.username,
+                password=address.password,
+                protocol=aiomqtt.ProtocolVersion.V5,
+                timeout=_PATIENCE,
+            ):
+                return
+        except aiomqtt.MqttError as error:
+            code = error.rc if isinstance(error, aiomqtt.MqttCodeError) else None
+            if code is not None and not isinstance(code, int):  # what a CONNACK says
+                raise ConfigError(f"the broker at {address!r} refuses us: {code}") from error
+            if time.monotonic() >= deadline:
+                raise ConfigError(f"no broker answers at {address!r}: {error}") from error
+            await asyncio.sleep(_RETRY_EVERY)
 
 
 def _register(
@@ -119,9 +159,17 @@ def _register(
 
 
 def _stop_on_signal() -> asyncio.Event:
-    stop = asyncio.Event()
+    """Set by the first signal; the second one no longer waits for what is in flight."""
+    stop, task = asyncio.Event(), asyncio.current_task()
+    assert task is not None
+
+    def stop_or_cancel() -> None:
+        if stop.is_set():
+            task.cancel()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop_or_cancel)
     return stop
 
 
@@ -133,7 +181,6 @@ def _broker_url(settings: Settings, given: str | None) -> str:
 
 def _registry_wanted(settings: Settings, register: bool | None) -> bool:
     """As asked; unasked, where there is a city to register in."""
-    from devices.errors import ConfigError
     from songhua.database import open_existing
 
     if register is not None:
