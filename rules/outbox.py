@@ -29,6 +29,7 @@ from rules.outbox_rows import Delivery, OutboxRows, Outcome
 log = structlog.get_logger(__name__)
 
 _SIDE_BY_SIDE = 8  # notifications in flight per target
+_FETCHED = 64  # read at once
 _POLL = 1.0  # s; also the longest a due retry waits beyond its time
 _PROBE = 5.0  # s; the longest pause between attempts at a target that fails
 _LONGEST_RETRY_AFTER = 300.0  # s
@@ -101,11 +102,14 @@ class Lane:
 
     async def step(self) -> bool:
         """Send what is due, once; whether there was anything. Raises `TransientError` before anything is sent."""
-        limit = 1 if self.failures else _SIDE_BY_SIDE
+        limit = 1 if self.failures else _FETCHED
         due = await asyncio.to_thread(self._rows.due, self.target.name, self._clock(), limit)
         self._retry_after = 0.0
-        outcomes = await asyncio.gather(*(self._send(delivery) for delivery in due))
-        await self._mark(outcomes)
+        for start in range(0, len(due), _SIDE_BY_SIDE):
+            outcomes = await asyncio.gather(*(self._send(item) for item in due[start : start + _SIDE_BY_SIDE]))
+            await self._mark(outcomes)
+            if self.failures or self._stopped.is_set():
+                break
         return bool(due)
 
     async def _send(self, delivery: Delivery) -> Outcome:
