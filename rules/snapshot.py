@@ -221,6 +221,8 @@ def _load_device(engine: Engine, device: Device, record: _Device, bits: list[str
 
 
 def _load_conditions(subject: Subject, saved: _Conditions, bits: list[str], kept: set[str]) -> None:
+    if not (saved.on or saved.up or saved.pending):
+        return
     places = {rule.id: bit for bit, rule in enumerate(subject.rules)}
     for old, name in enumerate(bits):
         bit = places.get(name)
