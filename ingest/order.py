@@ -17,10 +17,12 @@ _REMEMBERED = (
 
 
 class Sorted(msgspec.Struct):
-    """What a batch holds: `write` goes to the store in order, `conflicts` are the earlier readings that lost."""
+    """What a batch holds: `write` goes to the store in order, `late` are the places in it of late readings, `conflicts`
+    the earlier readings that lost.
+    """
 
     write: list[Reading]
-    late: int
+    late: set[int]
     duplicate: int
     conflicts: list[Reading]
 
@@ -38,7 +40,7 @@ class SeriesOrder:
 
     def sort(self, readings: Sequence[Reading]) -> Sorted:
         """Decide on each reading, in journal order, and remember it."""
-        result = Sorted([], 0, 0, [])
+        result = Sorted([], set(), 0, [])
         write, watermarks, lateness = result.write, self._watermarks, self._lateness
         if readings and not self._young:
             self._began = readings[0].sequence
@@ -57,7 +59,7 @@ class SeriesOrder:
                     if relation == "conflict":
                         result.conflicts.append(earlier)
                 if time < newest - lateness:
-                    result.late += 1
+                    result.late.add(len(write))
             write.append(reading)
             self._young[device, time] = reading
         if len(self._young) > self._half:

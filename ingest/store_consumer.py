@@ -86,12 +86,12 @@ class StoreConsumer:
         self._sorted = None
         self.sequence = batch.last
         self.readings += len(batch.readings) + len(damaged)
-        self.stored += len(decided.write) - decided.late - len(refused)
-        self.late += decided.late
+        self.stored += len(decided.write) - len(decided.late | refused.keys())
+        self.late += len(decided.late - refused.keys())
         self.duplicate += decided.duplicate
         self.rejected, self.damaged = self.rejected + len(refused), self.damaged + len(damaged)
         self.conflicts += len(decided.conflicts)
-        self._refused += refused + damaged
+        self._refused += [*refused.values(), *damaged]
         words = "another message reported other values for the same time; the last one was kept"
         self._overwritten += [_row(loser, Reason.invalid_value, words) for loser in decided.conflicts]
         await self._commit_if_due()
@@ -105,13 +105,13 @@ class StoreConsumer:
         self._commit_due = self._snapshot_due = 0.0
         await self._commit_if_due()
 
-    async def _write(self, readings: Sequence[Reading]) -> list[Rejection]:
+    async def _write(self, readings: Sequence[Reading]) -> dict[int, Rejection]:
         try:
             if readings:
                 await self._store.write(readings)
         except PartialWriteError as error:
-            return [_row(readings[index], Reason.store_rejected, words) for index, words in error.rejected.items()]
-        return []
+            return {place: _row(readings[place], Reason.store_rejected, w) for place, w in error.rejected.items()}
+        return {}
 
     async def _newly_damaged(self, batch: DecodedBatch) -> list[Rejection]:
         """Records damaged since the ledger counted them as readings: they end in quarantine, not in silence."""

@@ -16,25 +16,25 @@ def reading(time: int, **values: float) -> Reading:
 
 def test_readings_in_order_are_written_and_none_is_late() -> None:
     decided = SeriesOrder().sort([reading(1, flow_rate=1), reading(2, flow_rate=1)])
-    assert (len(decided.write), decided.late, decided.duplicate, decided.conflicts) == (2, 0, 0, [])
+    assert (len(decided.write), len(len(decided.late)), decided.duplicate, decided.conflicts) == (2, 0, 0, [])
 
 
 def test_a_reading_behind_its_own_series_is_late_and_still_written() -> None:
     decided = SeriesOrder().sort([reading(10, flow_rate=1), reading(5, flow_rate=1)])
-    assert (len(decided.write), decided.late) == (2, 1)
+    assert (len(decided.write), len(decided.late)) == (2, 1)
 
 
 def test_within_the_lateness_allowed_nothing_is_late() -> None:
     order = SeriesOrder(lateness=5)
-    assert order.sort([reading(10, flow_rate=1), reading(5, flow_rate=1)]).late == 0
-    assert order.sort([reading(4, flow_rate=1)]).late == 1
+    assert not order.sort([reading(10, flow_rate=1), reading(5, flow_rate=1)]).late
+    assert order.sort([reading(4, flow_rate=1)]).late == {0}
 
 
 def test_a_repetition_is_a_duplicate_wherever_it_stands() -> None:
     order = SeriesOrder()
     order.sort([reading(1, flow_rate=1), reading(2, flow_rate=2)])
     decided = order.sort([reading(1, flow_rate=1), reading(2, flow_rate=2)])
-    assert (decided.write, decided.duplicate, decided.late) == ([], 2, 0)
+    assert (decided.write, decided.duplicate, len(decided.late)) == ([], 2, 0)
 
 
 def test_another_value_for_the_same_instant_wins_and_the_first_is_kept_as_a_conflict() -> None:
@@ -56,11 +56,11 @@ def test_what_was_forgotten_counts_as_late_and_is_written_again() -> None:
     for time in range(2, 12):
         order.sort([reading(time, flow_rate=1)])
     decided = order.sort([reading(1, flow_rate=1)])
-    assert (len(decided.write), decided.late, decided.duplicate) == (1, 1, 0)
+    assert (len(decided.write), len(len(decided.late)), decided.duplicate) == (1, 1, 0)
 
 
 def test_a_snapshot_keeps_the_watermarks() -> None:
     order, again = SeriesOrder(), SeriesOrder()
     order.sort([reading(10, flow_rate=1)])
     again.restore(order.snapshot())
-    assert again.sort([reading(9, flow_rate=1)]).late == 1
+    assert again.sort([reading(9, flow_rate=1)]).late == {0}

@@ -84,6 +84,15 @@ async def test_each_reading_is_counted_as_exactly_one_thing(engine: Engine, tmp_
     assert (row["reason"], row["detail"], row["sequence"]) == ("store_rejected", "field type conflict", 4)
 
 
+async def test_a_late_reading_that_the_store_refuses_is_refused_and_not_late(engine: Engine, tmp_path: Path) -> None:
+    store = Store()
+    store.refuse = {3}
+    work = consumer(engine, tmp_path, store)
+    await work.start()
+    await work.accept(batch(1, 5, 3, 4))
+    assert (work.stored, work.late, work.rejected, work.readings) == (1, 1, 1, 3)
+
+
 async def test_a_batch_that_failed_comes_again_and_is_not_taken_for_a_repetition(
     engine: Engine, tmp_path: Path
 ) -> None:
