@@ -5,6 +5,7 @@ uvicorn ends its lifespan only after the last response, and a stream's response 
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
 
@@ -64,12 +65,18 @@ async def serve(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> N
         service.feed.end_watchers()
         server.should_exit = True
 
+    def not_startup(_record: logging.LogRecord) -> bool:
+        return app.state.startup_failure is None
+
     waiting = asyncio.create_task(wait_for_stop())
+    log = logging.getLogger("uvicorn.error")
+    log.addFilter(not_startup)  # what kept the application from starting is raised; uvicorn would print it all before
     try:
         await server.serve(sockets=[listener])
     except SystemExit as ended:  # how uvicorn says that the lifespan did not start
         failure: Exception | None = app.state.startup_failure
         raise failure or SonghuaError("the API did not start") from ended
     finally:
+        log.removeFilter(not_startup)
         waiting.cancel()
         listener.close()

@@ -54,7 +54,7 @@ class LivePublisher:
 
     async def run(self) -> None:
         """Publish until cancelled; reconnects for ever, dropping what was not sent."""
-        endpoint = self._endpoint
+        endpoint, said = self._endpoint, ""
         while True:
             try:
                 async with aiomqtt.Client(
@@ -66,6 +66,7 @@ class LivePublisher:
                     protocol=aiomqtt.ProtocolVersion.V5,
                     tls_params=aiomqtt.TLSParameters() if endpoint.tls else None,
                 ) as client:
+                    said = ""
                     # publish may lose a cancellation, as wait_for of Python 3.11 does when its result comes with it
                     while not _cancelled():
                         reading = await self._queue.get()
@@ -73,7 +74,9 @@ class LivePublisher:
                         self.published += 1
                 raise asyncio.CancelledError
             except aiomqtt.MqttError as error:
-                log.info("live.disconnected", error=str(error))
+                if str(error) != said:  # once per kind of failure, not once per attempt
+                    log.info("live.disconnected", error=str(error))
+                said = str(error)
                 await asyncio.sleep(_RECONNECT)
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import structlog
 
-from devices.errors import ConfigError
+from devices.errors import ConfigError, TransientError
 from songhua import exit_codes, logs
 from songhua.orphans import die_with_parent
 from songhua.settings import Settings, load
@@ -58,6 +58,9 @@ def run(name: str, settings: Settings, *, supervised: bool = False) -> int:
     except ConfigError as error:
         log.error(str(error))
         return exit_codes.CONFIG
+    except TransientError as error:
+        log.error(str(error))
+        return exit_codes.FAILED
     except Exception:
         log.exception("stopped by an unexpected error")
         return exit_codes.FAILED

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from devices.errors import TransientError
+from devices.errors import ConfigError, TransientError
 
 metadata = MetaData(
     naming_convention={
@@ -26,10 +26,19 @@ metadata = MetaData(
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `url`. SQLite connections get WAL, `synchronous=FULL`, foreign keys and a 10 s busy time-out."""
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
+    """An engine for `url`. SQLite connections get WAL, `synchronous=FULL`, foreign keys and a 10 s busy time-out.
+
+    Raises `ConfigError` where there is no driver for it.
+    """
+    embedded = url.startswith("sqlite")
+    options = {"connect_args": {"timeout": 10, "check_same_thread": False}} if embedded else {"pool_pre_ping": True}
+    try:
+        engine = create_engine(url, **options)
+    except (ArgumentError, ModuleNotFoundError) as error:
+        scheme = url.partition(":")[0]
+        raise ConfigError(f"relational database: {scheme} cannot be used here ({error}); expected sqlite") from error
+    if not embedded:
+        return engine
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -2,12 +2,12 @@
 
 Each process that uses the database calls `upgrade` at its start. The usual case, a database that is up to date, costs
 one query and no Alembic. Two processes may start at once: the first holds a lock of the database while it migrates,
-the second then finds nothing to do. A database that is newer than this code is refused with `ConfigError`; one that
-does not answer raises `TransientError`.
+the second then finds nothing to do. A database that is newer than this code, and a file that is none, are refused with
+`ConfigError`; one that does not answer raises `TransientError`.
 """
 
 from sqlalchemy import Connection, Engine, MetaData, inspect, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from devices.errors import ConfigError, TransientError
 
@@ -15,6 +15,7 @@ HEAD = "0001"
 """The newest revision in `versions/`; a test compares them."""
 
 _LOCK = 0x536F6E67  # of PostgreSQL's advisory locks
+_UNUSABLE = ("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_READONLY")  # a person must act
 
 
 def upgrade(engine: Engine) -> None:
@@ -32,7 +33,9 @@ def upgrade(engine: Engine) -> None:
             if revision(connection) != HEAD:
                 _migrate(connection)
             connection.commit()
-    except OperationalError as error:
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlite_errorname", "") in _UNUSABLE:
+            raise ConfigError(f"relational database {engine.url.database}: {error.orig}") from error
         raise TransientError(f"the database does not answer: {error.orig}") from error
 
 
