@@ -16,7 +16,7 @@ def reading(time: int, **values: float) -> Reading:
 
 def test_readings_in_order_are_written_and_none_is_late() -> None:
     decided = SeriesOrder().sort([reading(1, flow_rate=1), reading(2, flow_rate=1)])
-    assert (len(decided.write), len(len(decided.late)), decided.duplicate, decided.conflicts) == (2, 0, 0, [])
+    assert (len(decided.write), len(decided.late), decided.duplicate, decided.conflicts) == (2, 0, 0, [])
 
 
 def test_a_reading_behind_its_own_series_is_late_and_still_written() -> None:
@@ -56,7 +56,7 @@ def test_what_was_forgotten_counts_as_late_and_is_written_again() -> None:
     for time in range(2, 12):
         order.sort([reading(time, flow_rate=1)])
     decided = order.sort([reading(1, flow_rate=1)])
-    assert (len(decided.write), len(len(decided.late)), decided.duplicate) == (1, 1, 0)
+    assert (len(decided.write), len(decided.late), decided.duplicate) == (1, 1, 0)
 
 
 def test_a_snapshot_keeps_the_watermarks() -> None:
