@@ -1,6 +1,8 @@
 """The schema: revisions lead to exactly the tables that rooms declare, also when several processes start at once."""
 
 import multiprocessing
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -74,8 +76,17 @@ def test_a_database_of_a_newer_songhua_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_database_that_does_not_answer_may_answer_later(tmp_path: Path) -> None:
-    with pytest.raises(TransientError):
-        migrations.upgrade(create_engine(f"sqlite:///{tmp_path / 'missing' / 'songhua.db'}"))
+    with closing(sqlite3.connect(tmp_path / "songhua.db", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(TransientError):
+            migrations.upgrade(create_engine(f"sqlite:///{tmp_path / 'songhua.db'}", connect_args={"timeout": 0.1}))
+
+
+def test_a_folder_that_is_missing_and_a_file_that_is_no_database_are_for_a_person(tmp_path: Path) -> None:
+    (tmp_path / "letter.db").write_text("Dear Sir or Madam,\n" * 100)
+    for path in (tmp_path / "missing" / "songhua.db", tmp_path / "letter.db"):
+        with pytest.raises(ConfigError, match=path.name):
+            migrations.upgrade(open_engine(f"sqlite:///{path}"))
 
 
 def test_a_failed_upgrade_leaves_nothing_half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
