@@ -75,7 +75,8 @@ class Parts:
         log = LogNotifier(logs.open_notifications(settings))
         targets: list[Notifier] = [log, MqttNotifier(url), StoreNotifier(self.telemetry)]
         if settings.webhook_url:
-            targets.append(WebhookNotifier(settings.webhook_url, settings.webhook_secret.get_secret_value()))
+            secret, private = settings.webhook_secret.get_secret_value(), settings.webhook_allow_private
+            targets.append(WebhookNotifier(settings.webhook_url, secret, allow_private=private))
         self.outbox = Outbox(self.engine, targets)
         rules = pack.load(pack.shipped(), catalogue)
         self.rules = RulesConsumer(

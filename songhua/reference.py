@@ -20,7 +20,7 @@ from songhua import exit_codes
 from songhua.quantities import format_size
 from songhua.settings import Settings, variable
 
-_FORMS: dict[object, str] = {int: "number", str: "text", Path: "path", SecretStr: "secret"}
+_FORMS: dict[object, str] = {int: "number", bool: "true or false", str: "text", Path: "path", SecretStr: "secret"}
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
 
@@ -190,6 +190,8 @@ def _default(field: FieldInfo) -> str:
         value = format_size(value)
     elif isinstance(value, SecretStr):
         value = value.get_secret_value()
+    elif isinstance(value, bool):
+        value = str(value).lower()
     return f"`{value}`" if str(value) else "empty"
 
 

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     )
     webhook_url: str = Field("", description="Alarm transitions are posted here as JSON. Empty: no webhook.")
     webhook_secret: SecretStr = Field(SecretStr(""), description="Key of the webhook's HMAC-SHA256 signature.")
+    webhook_allow_private: bool = Field(
+        False, description="Whether the webhook may be on this machine or in a private network."
+    )
     language: Literal["zh", "en"] = Field("zh", description="Language of alarm titles in terminal and notifications.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level in `var/log`.")
 
@@ -150,6 +153,8 @@ def _explain(problem: Any) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else ""
     context = problem.get("ctx", {})
     match problem["type"]:
+        case "bool_parsing" | "bool_type":
+            expected = "expected true or false"
         case "int_parsing" | "int_type" | "int_from_float":
             expected = "expected a whole number"
         case "literal_error":
