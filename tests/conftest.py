@@ -6,7 +6,9 @@ from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
-from tests import parts
+from tests import effort, parts
+
+effort.choose_profile()
 
 
 def _enter(stack: ExitStack, part: AbstractContextManager[parts.Part]) -> parts.Part:
@@ -16,6 +18,13 @@ def _enter(stack: ExitStack, part: AbstractContextManager[parts.Part]) -> parts.
         if os.environ.get("CI"):
             pytest.fail(f"{missing}; on CI every part must be present")
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_settings_of_the_test() -> None:
+    """Variables of whoever runs the tests reach neither songhua in this process nor the ones that tests start."""
+    for name in [name for name in os.environ if name.upper().startswith("SONGHUA_")]:
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from devices.errors import TransientError
 from storage.journal import Message
+from tests.effort import examples
 from tests.faults.journal_damage import WAYS, Extent, read_through, segment_files, telemetry
 from tests.faults.power_cut import BROKEN, FULL, Machine
 
@@ -188,7 +189,7 @@ class JournalModel(RuleBasedStateMachine):
 
 TestJournalModel = JournalModel.TestCase
 TestJournalModel.settings = settings(
-    max_examples=100,
+    max_examples=examples(100, 2_000),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
