@@ -76,8 +76,8 @@ class Decoder:
                 _reject(batch, sequence, message, explain(error, payload))
             except RecursionError:
                 _reject(batch, sequence, message, RejectedError(Reason.malformed, "nested too deeply"))
-        self._clock.agreed(agreeing, batch.last)
         batch.clock = max((message.received_at for message in messages), default=0)
+        self._clock.agreed(agreeing, batch.last, batch.clock)
         return batch
 
     def _control(self, batch: DecodedBatch, sequence: int, message: Message) -> None:

@@ -43,6 +43,19 @@ def test_reading_the_journal_again_decides_as_the_first_time() -> None:
     assert {quality for _, quality in first} == {"ok", "clock"}
 
 
+def test_a_clock_of_ours_that_jumps_back_is_distrusted_at_the_first_message() -> None:
+    clock = DeviceClock()
+    clock.agreed(1, 10, NOW)
+    behind = NOW - HOUR
+    assert clock.judge(NOW + 1_000, behind, 11, False) == (NOW + 1_000, "ok")
+    assert clock.judge(NOW + HOUR, behind, 11, False) == (behind, "clock")
+    assert clock.shift([NOW + 1_000], behind, 11, False) == 0
+    clock.agreed(1, 11, behind)
+    assert clock.judge(NOW + 1_000, behind, 12, False) == (NOW + 1_000, "ok")
+    # what came before the jump is decided as it was
+    assert clock.judge(NOW + 1_000, behind, 9, False) == (behind, "clock")
+
+
 def test_a_corrected_clock_is_trusted_again() -> None:
     clock = DeviceClock()
     for sequence in range(1, 40):
