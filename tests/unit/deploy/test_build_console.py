@@ -23,6 +23,19 @@ def test_node_is_new_enough_where_the_build_tools_say_so(version: tuple[int, int
     assert build_console.new_enough(version) is enough
 
 
+@pytest.mark.parametrize(("version", "code"), [("v20.18.3", 2), ("v20.19.0", 0), ("v24.1.0", 0), (None, 2)])
+def test_the_wheel_of_node_is_asked_for_where_the_installed_one_cannot_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, code: int
+) -> None:
+    for name in ("node", "npm") if version else ():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {version}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(build_console, "find_spec", lambda _name: None)
+    monkeypatch.setattr(build_console.sys, "argv", ["build_console.py", "--has-node"])
+    assert build_console.main() == code
+
+
 def test_the_fingerprint_moves_with_names_and_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_console, "CONSOLE", tmp_path)
     one, other = tmp_path / "one", tmp_path / "other"
