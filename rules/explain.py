@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from devices.catalogue import Catalogue
-from rules.interpret import Scope, UnknownValueError, condition, constant, evaluate, setpoint_on_left
+from rules.interpret import MIRROR, Scope, UnknownValueError, condition, constant, evaluate, setpoint_on_left
 from rules.language import (
     FUNCTIONS,
     ZONE_FUNCTIONS,
@@ -29,17 +29,23 @@ from rules.language import (
     Number,
     Property,
     Text,
+    children,
     duration_text,
     walk,
 )
 from rules.pack import Rule
 
 MAX_SAMPLES = 60
+_OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Part of an expression that can be shown: `measured` against `setpoint` (None for a boolean property)."""
+    """Part of an expression that can be shown: `measured` `operator` `setpoint` (both None for a boolean property).
+
+    `node` is what must be true for it to speak for the alarm: under a `not`, the opposite of what the text says.
+    `chain` is the comparison of several terms that it is one step of.
+    """
 
     node: Node
     measured: Node
@@ -47,28 +53,43 @@ class Candidate:
     setpoint: Node | None
     property: str
     window: int | None
+    chain: Comparison | None = None
 
 
 @lru_cache(maxsize=4096)
 def candidates(expression: Expression) -> tuple[Candidate, ...]:
     """Numeric comparisons first, in the order of the text, then states, boolean properties and other conditions."""
     found: list[tuple[int, Candidate]] = []
-    for node in expression.nodes():
+    for node, positive in _parts(expression.root, True):
         match node:
-            case Comparison(terms, operators):
-                for left, operator, right in zip(terms, operators, terms[1:], strict=False):
-                    if constant(left) and constant(right):
-                        continue
-                    on_left = setpoint_on_left(left, right)
-                    measured, setpoint = (right, left) if on_left else (left, right)
-                    rank = 1 if isinstance(setpoint, Text) else 0
-                    pair = Comparison((left, right), (operator,))
-                    found.append((rank, Candidate(pair, measured, operator, setpoint, *_measure(measured))))
-            case Property(_, Kind.flag):
-                found.append((2, Candidate(node, node, None, None, *_measure(node))))
-            case Call(name) if name in ("stale", "flagged"):
-                found.append((2, Candidate(node, node, None, None, *_measure(node))))
+            case Comparison():
+                found += [(1 if isinstance(step.setpoint, Text) else 0, step) for step in _steps(node, positive)]
+            case Property(_, Kind.flag) | Call("stale" | "flagged"):
+                shown = node if positive else Not(node)
+                found.append((2, Candidate(shown, node, None, None, *_measure(node))))
     return tuple(candidate for _, candidate in sorted(found, key=lambda item: item[0]))
+
+
+def _parts(node: Node, positive: bool) -> Iterator[tuple[Node, bool]]:
+    """Every node, depth first, and whether it stands under an even number of `not`."""
+    yield node, positive
+    for child in children(node):
+        yield from _parts(child, positive != isinstance(node, Not))
+
+
+def _steps(comparison: Comparison, positive: bool) -> Iterator[Candidate]:
+    """Each comparison of two terms, read from what is measured: 0.05 < x as x > 0.05."""
+    terms, operators = comparison.terms, comparison.operators
+    for left, symbol, right in zip(terms, operators, terms[1:], strict=False):
+        if constant(left) and constant(right):
+            continue
+        operator = symbol if positive else _OPPOSITE[symbol]
+        pair = Comparison((left, right), (operator,))
+        measured, setpoint = left, right
+        if setpoint_on_left(left, right):
+            measured, setpoint, operator = right, left, MIRROR.get(operator, operator)
+        chain = comparison if len(operators) > 1 else None
+        yield Candidate(pair, measured, operator, setpoint, *_measure(measured), chain)
 
 
 def _measure(node: Node) -> tuple[str, int | None]:
@@ -84,14 +105,45 @@ def _measure(node: Node) -> tuple[str, int | None]:
 
 
 def witness(expression: Expression, scope: Scope) -> int:
-    """Index among `candidates` of the part that is true now and says most; -1 where nothing can be shown."""
-    for index, candidate in enumerate(candidates(expression)):
-        try:
-            if condition(candidate.node, scope):
-                return index
-        except UnknownValueError:
-            continue
-    return -1
+    """Index among `candidates` of the part that is true now and says most; -1 where nothing can be shown.
+
+    Of a chain (0.05 < x < 0.5) that is the bound which was crossed since the reading before, else the nearest.
+    """
+    shown = candidates(expression)
+    true = [index for index, candidate in enumerate(shown) if _holds(candidate.node, scope)]
+    if not true:
+        return -1
+    chain = shown[true[0]].chain
+    if chain is None:
+        return true[0]
+    steps = [index for index in true if shown[index].chain is chain]
+    return min(steps, key=lambda index: (not _crossed(shown[index], scope), _distance(shown[index], scope)))
+
+
+def _holds(node: Node, scope: Scope) -> bool:
+    try:
+        return condition(node, scope)
+    except UnknownValueError:
+        return False
+
+
+def _crossed(step: Candidate, scope: Scope) -> bool:
+    """Whether the reading before is known to have been on the other side of this setpoint."""
+    if not isinstance(step.measured, Property) or step.operator is None or step.setpoint is None:
+        return False
+    try:
+        before = scope.before(step.measured.name)
+    except UnknownValueError:
+        return False
+    return not isinstance(before, str) and not _holds(
+        Comparison((Number(before), step.setpoint), (step.operator,)), scope
+    )
+
+
+def _distance(step: Candidate, scope: Scope) -> float:
+    """How far the present value is from the setpoint; words have no distance."""
+    value, setpoint = evaluate(step.measured, scope), evaluate(step.setpoint or step.measured, scope)
+    return 0.0 if isinstance(value, str) or isinstance(setpoint, str) else abs(value - setpoint)
 
 
 def measured(expression: Expression, choice: int, scope: Scope) -> float | str | None:

@@ -28,6 +28,12 @@ class ReadingScope:
             raise UnknownValueError(name)
         return value  # type: ignore[no-any-return]
 
+    def before(self, name: str) -> float | str:
+        value = getattr(self._subject.last, name, None)
+        if value is None:
+            raise UnknownValueError(name)
+        return value  # type: ignore[no-any-return]
+
     def fact(self, name: str) -> float:
         facts = self._subject.device.facts
         if name not in facts:
@@ -65,6 +71,9 @@ class ZoneScope:
         self._aggregates = aggregates
 
     def property(self, name: str) -> float | str:
+        raise UnknownValueError(name)
+
+    def before(self, name: str) -> float | str:
         raise UnknownValueError(name)
 
     def fact(self, name: str) -> float:
