@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Engine, and_, func, insert, or_, select, t
 from sqlalchemy.engine import Connection, Row
 
 from api import schemas
+from api.alarm_documents import alarm_documents, subject_named
 from api.audit import AuditedAction, record
 from api.credentials import Principal
 from api.overview import PRIORITIES
@@ -32,7 +33,7 @@ from api.problems import not_found
 from api.replies import json_response
 from api.requests import ActionRequest
 from api.service import ServiceDep
-from rules.documents import alarm_document, rfc3339
+from rules.documents import rfc3339
 from rules.model import ACTIVE, Alarm, Priority, State
 from rules.tables import actions, alarms, transitions
 
@@ -40,10 +41,9 @@ router = APIRouter(prefix="/v1", tags=["alarms"])
 ALARM_COLUMNS = [alarms.c[name] for name in Alarm.__struct_fields__]
 
 
-def document_of(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    """A row that holds `ALARM_COLUMNS` as the API's Alarm."""
-    values = row._mapping
-    return alarm_document(Alarm(**{name: values[name] for name in Alarm.__struct_fields__}))
+def _documents(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[dict[str, Any]]:
+    """Rows that hold `ALARM_COLUMNS` as the API's Alarms."""
+    return alarm_documents(connection, [Alarm(**row._mapping) for row in rows])
 
 
 @router.get("/alarms", response_model=schemas.AlarmPage)
@@ -61,7 +61,7 @@ def list_alarms(
     limit: PageSize = 100,
     cursor: PageCursor | None = None,
 ) -> Response:
-    """Newest first; `q` searches subject, rule and titles."""
+    """Newest first; `q` searches subject (identifier and names), rule and titles."""
     conditions = [within(principal, alarms.c.district)]
     wanted = {"district": district, "family": family, "rule": rule, "subject_id": subject}
     conditions += [alarms.c[name] == value for name, value in wanted.items() if value is not None]
@@ -71,7 +71,7 @@ def list_alarms(
         conditions.append(alarms.c.state.in_(ACTIVE) if active else alarms.c.state.not_in(ACTIVE))
     if q:
         searched = (alarms.c.rule, alarms.c.subject_id, alarms.c.title_zh, alarms.c.title_en)
-        conditions.append(or_(*(column.icontains(q, autoescape=True) for column in searched)))
+        conditions.append(or_(subject_named(q), *(column.icontains(q, autoescape=True) for column in searched)))
     of_page = conditions + ([alarms.c.priority.in_(priority)] if priority else [])
     if (before := decode_cursor(cursor, (int, str))) is not None:
         of_page.append(tuple_(alarms.c.raised_at, alarms.c.id) < tuple_(*before))
@@ -81,11 +81,12 @@ def list_alarms(
         last_seq = connection.scalar(select(func.coalesce(func.max(transitions.c.seq), 0)))
         counts = _count(connection, conditions)
         rows = connection.execute(select(*ALARM_COLUMNS).where(*of_page).order_by(*newest_first).limit(limit + 1)).all()
-    more = len(rows) > limit
-    rows = rows[:limit]
+        more = len(rows) > limit
+        rows = rows[:limit]
+        items = _documents(connection, rows)
     return json_response(
         {
-            "items": [document_of(row) for row in rows],
+            "items": items,
             "next_cursor": encode_cursor(rows[-1].raised_at, rows[-1].id) if more else None,
             "counts": counts,
             "last_seq": last_seq,
@@ -104,9 +105,9 @@ def get_alarm(alarm: PathIdentifier, principal: Viewer, service: ServiceDep) -> 
     """One alarm with everything that happened to it."""
     history = select(transitions).where(transitions.c.alarm == alarm).order_by(transitions.c.seq)
     with service.engine.connect() as connection:
-        row = _visible_alarm(connection, principal, alarm)
+        (document,) = _documents(connection, [_visible_alarm(connection, principal, alarm)])
         steps = connection.execute(history).all()
-    return json_response(document_of(row) | {"transitions": [_transition(step) for step in steps]})
+    return json_response(document | {"transitions": [_transition(step) for step in steps]})
 
 
 def _visible_alarm(connection: Connection, principal: Principal, alarm: str) -> Row[*tuple[Any, ...]]:

@@ -27,21 +27,25 @@ from api.replies import json_response, location, words
 from api.service import ServiceDep
 from devices.errors import TransientError
 from rules.documents import rfc3339
-from storage.tables import devices
+from storage.tables import devices, zones
 from storage.telemetry import TelemetryStore
 
 router = APIRouter(prefix="/v1/devices", tags=["devices"])
 _log = structlog.get_logger("api")
+_WITH_ZONE = select(devices, zones.c.name_zh.label("zone_zh"), zones.c.name_en.label("zone_en")).outerjoin(
+    zones, zones.c.id == devices.c.zone
+)
 
 
 def device_document(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    """A row of `devices` as the API's Device."""
+    """A row of a device and its zone's names as the API's Device."""
     return {
         "id": row.id,
         "family": row.family,
         "profile": row.profile,
         "district": row.district,
         "zone": row.zone,
+        "zone_name": words(row.zone_zh or "", row.zone_en or "", row.zone),
         "gateway": row.gateway,
         "interval": row.interval,
         "facts": row.facts,
@@ -52,7 +56,7 @@ def device_document(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
 
 def visible_device(engine: Engine, principal: Principal, device: str) -> Row[*tuple[Any, ...]]:
     """The row of a device the principal may see; raises 404."""
-    query = select(devices).where(devices.c.id == device, within(principal, devices.c.district))
+    query = _WITH_ZONE.where(devices.c.id == device, within(principal, devices.c.district))
     with engine.connect() as connection:
         row = connection.execute(query).one_or_none()
     if row is None:
@@ -113,7 +117,7 @@ async def list_devices(
 def _page(
     engine: Engine, conditions: Sequence[ColumnElement[bool]], after: list[Any] | None, limit: int
 ) -> tuple[Sequence[Row[*tuple[Any, ...]]], int]:
-    page = select(devices).where(*conditions).order_by(devices.c.id).limit(limit)
+    page = _WITH_ZONE.where(*conditions).order_by(devices.c.id).limit(limit)
     if after is not None:
         page = page.where(devices.c.id > after[0])
     with engine.connect() as connection:

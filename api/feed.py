@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 from sqlalchemy import Engine, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
+from api.alarm_documents import alarm_documents
 from api.authenticator import Authenticator
 from api.credentials import Principal
 from devices.errors import TransientError
-from rules.documents import alarm_document
 from rules.model import Alarm
 from rules.tables import alarms, transitions
+from storage.metadata import UNAVAILABLE
 
 POLL_S = 0.3
 STATUS_S = 2.0
@@ -207,15 +207,19 @@ class Feed:
             watcher.offer_status(events[districts])
 
     async def _repeat(self, step: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
-        """Run `step` for ever; a database that does not answer is logged once and asked again."""
+        """Run `step` for ever; what keeps it from its work is logged once, and it is tried again."""
         failing = False
         while True:
             try:
                 await step()
                 failing = False
-            except SQLAlchemyError as error:
+            except UNAVAILABLE as error:
                 if not failing:
                     _log.warning("the stream cannot read the database", error=str(error)[:300])
+                failing = True
+            except Exception:
+                if not failing:
+                    _log.exception("the stream stands still after an unexpected error")
                 failing = True
             await asyncio.sleep(seconds)
 
@@ -238,12 +242,13 @@ class Feed:
             query = query.where(alarms.c.district.in_(sorted(principal.districts)))
         with self._engine.connect() as connection:
             rows = connection.execute(query).mappings().all()
+            changed = [Alarm(**{name: row[name] for name in Alarm.__struct_fields__}) for row in rows]
+            documents = alarm_documents(connection, changed)
         happenings = []
-        for row in rows:
-            alarm = Alarm(**{name: row[name] for name in Alarm.__struct_fields__})
+        for row, alarm, document in zip(rows, changed, documents, strict=True):
             seq = row["transition_seq"]
-            document = {"seq": seq, "cause": row["transition_cause"], "alarm": alarm_document(alarm)}
-            happenings.append(Happening(seq, alarm.district, sse("alarm", document, seq)))
+            event = {"seq": seq, "cause": row["transition_cause"], "alarm": document}
+            happenings.append(Happening(seq, alarm.district, sse("alarm", event, seq)))
         return happenings
 
 

@@ -182,7 +182,8 @@ class Latest(Document):
 
 
 class Device(Document):
-    """`interval` is the nominal reporting interval in ms; `facts` are the numbers of the installation.
+    """`interval` is the nominal reporting interval in ms; `facts` are the numbers of the installation. Names are the
+    registry's, the identifier where it has none.
 
     `latest` is null where nothing is stored yet, and everywhere while `latest_error` says that the store does not
     answer.
@@ -193,6 +194,7 @@ class Device(Document):
     profile: str
     district: str
     zone: str
+    zone_name: Words
     gateway: str
     interval: int
     facts: dict[str, float]
@@ -244,10 +246,11 @@ class Readings(Document):
 
 
 class Subject(Document):
-    """What an alarm is about."""
+    """What an alarm is about. `name` is the registry's; the identifier where it has none."""
 
     kind: SubjectKind
     id: str
+    name: Words
 
 
 class Alarm(Document):
@@ -260,6 +263,7 @@ class Alarm(Document):
     family: str
     district: str
     zone: str
+    zone_name: Words
     gateway: str
     priority: Priority
     state: State

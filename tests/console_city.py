@@ -20,7 +20,7 @@ from api.app import create_app
 from api.credentials import Role, create_login_code, create_token
 from api.server import listen, serve
 from devices.catalogue import Catalogue, load
-from devices.model import DecodedBatch, Device, GatewayStatus, Milliseconds, Reading
+from devices.model import DecodedBatch, Device, GatewayStatus, Milliseconds, Reading, Zone
 from rules import pack
 from rules.effects import Effects, Request
 from rules.engine import Engine
@@ -175,6 +175,10 @@ class ConsoleCity:
     def fresh(self) -> Device:
         """A meter that is well until `raise_new` is called."""
         return self.of_family("water_meter")[20]
+
+    def zone_of(self, device: Device) -> Zone:
+        """The zone that a device belongs to."""
+        return next(zone for zone in self.city.zones if zone.id == device.zone)
 
     def _incidents(self) -> list[Incident]:
         meters, drains, supply = (self.of_family(name) for name in ("water_meter", "pipe_drainage", "pipe_supply"))

@@ -198,6 +198,10 @@ def test_an_operator_works_an_alarm_from_the_login_link_to_the_ingest_health(
     newest = rows.filter(has_text=city.fresh.id)
     expect(newest).to_be_visible()
     expect(newest).to_have_class(re.compile("fresh"))
+    named, zone = getattr(city.fresh, f"name_{language}"), city.zone_of(city.fresh)
+    expect(newest).to_contain_text(named)
+    expect(newest).to_contain_text(getattr(zone, f"name_{language}"))
+    expect(newest).not_to_contain_text(zone.id)
     expect(page.locator(".tile.critical b")).to_have_text("4")
     assert rows.count() == before + 1
     window.shoot("2-new-alarm")
@@ -205,6 +209,8 @@ def test_an_operator_works_an_alarm_from_the_login_link_to_the_ingest_health(
     # The alarm: why it fired, then acknowledged with a note, applied by the rules engine.
     rows.filter(has_text=city.burst.id).locator("a").first.click()
     expect(page.get_by_role("heading", name=words["burst"])).to_be_visible()
+    expect(page.locator("header.panel")).to_contain_text(getattr(city.burst, f"name_{language}"))
+    expect(page.locator("header.panel")).to_contain_text(getattr(city.zone_of(city.burst), f"name_{language}"))
     page.locator("canvas").wait_for()
     page.wait_for_timeout(200)
     assert window.ink() > 1500

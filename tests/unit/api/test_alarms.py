@@ -4,11 +4,13 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from api.tables import audit_trail
+from devices.model import Gateway, Zone
 from rules.model import State
 from rules.tables import actions, alarms
+from storage.registry import Registry
 from tests.api_city import NOW, City, alarm, raise_alarm
 
 ALARM = "23010200000000000000000000000000"
@@ -35,6 +37,7 @@ async def _page(city: City, client: httpx.AsyncClient, query: str) -> dict[str, 
         ("?rule=wm.burst&subject=wm-230103-1", ["UNACK", "ACKED", "RTNUN"]),
         ("?q=BURST%20behind&district=230103", ["UNACK", "ACKED", "RTNUN"]),
         ("?q=%E7%88%86%E7%AE%A1%20230102", ["UNACK", "ACKED", "RTNUN"]),
+        ("?q=Device%20230102", ["UNACK", "ACKED", "RTNUN"]),
         ("?q=%25", []),
         ("?q=_m-230102", []),
     ],
@@ -144,3 +147,38 @@ async def test_a_request_about_an_unknown_alarm_leaves_nothing(city: City, clien
     assert answer.status_code == 404
     with city.engine.connect() as connection:
         assert connection.execute(select(actions)).all() == []
+
+
+async def test_an_alarm_says_what_its_subject_and_zone_are_called(city: City, client: httpx.AsyncClient) -> None:
+    Registry(city.engine).register(
+        zones=[Zone(id="dma-230102", kind="dma", district="230102", name_zh="经纬街计量分区", name_en="DMA, Jingwei")],
+        gateways=[Gateway(id="gw-230102", district="230102", name_zh="道里网关")],
+    )
+    of_zone: dict[str, Any] = {"subject_kind": "zone", "subject_id": "dma-230102", "raised_at": NOW + 3}
+    of_gateway: dict[str, Any] = {
+        "subject_kind": "gateway",
+        "subject_id": "gw-230102",
+        "zone": "",
+        "raised_at": NOW + 2,
+    }
+    unknown: dict[str, Any] = {"subject_id": "wm-gone", "zone": "dma-gone", "raised_at": NOW + 1}
+    for number, changes in enumerate((of_zone, of_gateway, unknown), 10):
+        raise_alarm(city.engine, alarm("230102", number, **changes))
+    page = await _page(city, client, "?limit=4&district=230102")
+    assert [(item["subject"]["name"], item["zone_name"]["zh"]) for item in page["items"]] == [
+        ({"zh": "经纬街计量分区", "en": "DMA, Jingwei"}, "经纬街计量分区"),
+        ({"zh": "道里网关", "en": "道里网关"}, ""),
+        ({"zh": "wm-gone", "en": "wm-gone"}, "dma-gone"),
+        ({"zh": "设备230102", "en": "device 230102"}, "经纬街计量分区"),
+    ]
+    one = (await client.get(f"/v1/alarms/{ALARM}", headers=city.bearer())).json()
+    assert (one["subject"]["name"]["en"], one["zone_name"]["en"]) == ("device 230102", "DMA, Jingwei")
+    found = await _page(city, client, "?q=jingwei")
+    assert [item["subject"]["kind"] for item in found["items"]] == ["zone"]
+
+
+async def test_the_names_of_a_page_cost_one_query(city: City, client: httpx.AsyncClient) -> None:
+    statements: list[str] = []
+    event.listen(city.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    await _page(city, client, "")
+    assert len([text for text in statements if "name_zh" in text]) == 1

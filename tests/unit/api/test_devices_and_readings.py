@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from devices.model import Device
+from devices.model import Device, Zone
 from storage.registry import Registry
 from tests.api_city import NOW, City
 
@@ -60,6 +60,15 @@ async def test_a_device_comes_with_its_newest_reading(city: City, client: httpx.
     assert (document["interval"], document["facts"], document["name"]["zh"]) == (60_000, {"q3": 2.5}, "设备230102")
     listed = await _get(city, client, "/v1/devices?family=water_meter&district=230102")
     assert listed["items"] == [{key: value for key, value in document.items() if key != "latest_error"}]
+
+
+async def test_a_device_says_what_its_zone_is_called(city: City, client: httpx.AsyncClient) -> None:
+    assert (await _get(city, client, "/v1/devices/wm-230102-1"))["zone_name"]["zh"] == "dma-230102"
+    named = Zone(id="dma-230102", kind="dma", district="230102", name_zh="经纬街计量分区", name_en="DMA, Jingwei")
+    Registry(city.engine).register(zones=[named])
+    assert (await _get(city, client, "/v1/devices/wm-230102-1"))["zone_name"]["zh"] == "经纬街计量分区"
+    page = await _get(city, client, "/v1/devices?district=230102")
+    assert {item["zone_name"]["en"] for item in page["items"]} == {"DMA, Jingwei"}
 
 
 async def test_a_device_that_never_reported_has_no_latest(city: City, client: httpx.AsyncClient) -> None:

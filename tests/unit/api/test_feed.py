@@ -70,6 +70,8 @@ async def test_watchers_receive_transitions_of_their_districts_in_order(city: Ci
     received = await _until(scoped, 10)
     assert [event["seq"] for event in received] == [seq for seq, district in written if district == 1]
     assert {event["alarm"]["district"] for event in received} == {"230103"}
+    assert {event["alarm"]["subject"]["name"]["zh"] for event in received} == {"设备230103"}
+    assert {event["alarm"]["zone_name"]["zh"] for event in received} == {"dma-230103"}
 
 
 async def test_past_and_mailbox_together_give_each_transition_once(city: City, feed: Feed) -> None:
@@ -107,6 +109,25 @@ async def test_a_watcher_that_cannot_keep_up_is_ended_and_the_others_go_on(
     assert slow.reason == "slow"
     assert slow.ended.is_set()
     assert quick.reason == ""
+
+
+async def test_an_unexpected_error_does_not_end_the_stream(
+    city: City, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = await feed.join(_principal(city))
+    failed = asyncio.Event()
+    read = feed._read
+
+    def fail_once(*arguments: Any) -> Any:
+        monkeypatch.setattr(feed, "_read", read)
+        loop.call_soon_threadsafe(failed.set)
+        raise KeyError("a column that is none")
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(feed, "_read", fail_once)
+    await asyncio.wait_for(failed.wait(), 10)
+    seq = await _change(city, "230102", 1)
+    assert [event["seq"] for event in await _until(watcher, 1)] == [seq]
 
 
 async def test_the_status_is_told_and_a_newer_one_replaces_it(city: City, feed: Feed) -> None:

@@ -1,6 +1,6 @@
 /** Names of districts, families and properties, loaded once per session; the code itself stands in until (and unless) they are there. */
 
-import { language } from "../text/language.svelte";
+import { type Bilingual, language } from "../text/language.svelte";
 import { requestDistricts, requestFamilies } from "./calls";
 import type { District, Family, Property } from "./model";
 
@@ -14,6 +14,12 @@ class Names {
 
   district(code: string): string {
     return language.of(this.districts.find((district) => district.code === code)?.name) || code;
+  }
+
+  /** What people call something; empty where the registry has no name for it, so that the identifier stood in. */
+  given(name: Bilingual, id: string): string {
+    const said = language.of(name);
+    return said === id ? "" : said;
   }
 
   family(name: string): string {

@@ -113,7 +113,7 @@ export interface paths {
         };
         /**
          * List Alarms
-         * @description Newest first; `q` searches subject, rule and titles.
+         * @description Newest first; `q` searches subject (identifier and names), rule and titles.
          */
         get: operations["list_alarms"];
         put?: never;
@@ -590,6 +590,7 @@ export interface components {
             version: number;
             /** Zone */
             zone: string;
+            zone_name: components["schemas"]["Words"];
         };
         /**
          * AlarmPage
@@ -669,6 +670,7 @@ export interface components {
             version: number;
             /** Zone */
             zone: string;
+            zone_name: components["schemas"]["Words"];
         };
         /**
          * Alive
@@ -683,7 +685,8 @@ export interface components {
         };
         /**
          * Device
-         * @description `interval` is the nominal reporting interval in ms; `facts` are the numbers of the installation.
+         * @description `interval` is the nominal reporting interval in ms; `facts` are the numbers of the installation. Names are the
+         *     registry's, the identifier where it has none.
          *
          *     `latest` is null where nothing is stored yet, and everywhere while `latest_error` says that the store does not
          *     answer.
@@ -710,6 +713,7 @@ export interface components {
             profile: string;
             /** Zone */
             zone: string;
+            zone_name: components["schemas"]["Words"];
         };
         /**
          * DevicePage
@@ -1079,6 +1083,7 @@ export interface components {
             profile: string;
             /** Zone */
             zone: string;
+            zone_name: components["schemas"]["Words"];
         };
         /**
          * State
@@ -1132,7 +1137,7 @@ export interface components {
         };
         /**
          * Subject
-         * @description What an alarm is about.
+         * @description What an alarm is about. `name` is the registry's; the identifier where it has none.
          */
         Subject: {
             /** Id */
@@ -1142,6 +1147,7 @@ export interface components {
              * @enum {string}
              */
             kind: "device" | "zone" | "gateway";
+            name: components["schemas"]["Words"];
         };
         /**
          * Transition

@@ -10,7 +10,7 @@ function alarm(id: string, changes: Partial<Alarm> & { minute?: number } = {}): 
     id,
     rule: "wm.burst",
     title: { zh: "表后爆管", en: "Burst behind the meter" },
-    subject: { kind: "device", id: `WM-${id}` },
+    subject: { kind: "device", id: `WM-${id}`, name: { zh: `${id} 号水表`, en: `Meter ${id}` } },
     family: "water_meter",
     district: "230102",
     priority: "critical",
@@ -62,6 +62,8 @@ describe("the alarm list", () => {
     expect(matches(one, { priority: ["high", "critical"], district: "230102", family: "water_meter", q: "爆管" })).toBe(true);
     expect(matches(one, { q: "BURST" })).toBe(true);
     expect(matches(one, { q: "wm-A" })).toBe(true);
+    expect(matches(one, { q: "号水表" })).toBe(true);
+    expect(matches(one, { q: "meter a" })).toBe(true);
     expect(matches(one, { q: "lamp" })).toBe(false);
     expect(matches(one, { priority: ["low"] })).toBe(false);
     expect(matches(one, { district: "230103" })).toBe(false);

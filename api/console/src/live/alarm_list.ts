@@ -15,7 +15,7 @@ export function matches(alarm: Alarm, filter: AlarmFilter): boolean {
   if (filter.subject && alarm.subject.id !== filter.subject) return false;
   if (filter.q) {
     const wanted = filter.q.toLowerCase();
-    const texts = [alarm.id, alarm.title.zh, alarm.title.en, alarm.rule, alarm.subject.id];
+    const texts = [alarm.id, alarm.title.zh, alarm.title.en, alarm.rule, alarm.subject.id, alarm.subject.name.zh, alarm.subject.name.en];
     if (!texts.some((text) => text.toLowerCase().includes(wanted))) return false;
   }
   return true;

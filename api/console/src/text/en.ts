@@ -125,7 +125,6 @@ export const en: Texts = {
     noAdvice: "The rule gives no advice.",
     facts: "Details",
     subject: "Subject",
-    name: "Name",
     district: "District",
     zone: "Zone",
     gateway: "Gateway",

@@ -123,7 +123,6 @@ export const zh = {
     noAdvice: "规则未给出处置建议。",
     facts: "基本信息",
     subject: "对象",
-    name: "名称",
     district: "区县",
     zone: "分区",
     gateway: "网关",
