@@ -18,6 +18,7 @@ from ingest.inbox import Inbox
 from ingest.packets import parse
 
 _CONNECT_TIMEOUT = 5.0  # s until CONNACK
+_ASK_AFTER = 1.0  # s without a byte: a broker that has nothing for us must be told from one that hangs
 _PINGREQ = b"\xc0\x00"
 _DISCONNECT = b"\xe0\x00"  # normal disconnection: the broker keeps the session
 
@@ -43,7 +44,7 @@ class ConnectOptions:
 
 
 class Connection(asyncio.Protocol):
-    """See the module docstring. `open`, then `watch` until it ends."""
+    """See the module docstring. `open`, then `watch` until it ends. `heard` is when bytes last came (monotonic, s)."""
 
     def __init__(
         self, options: ConnectOptions, inbox: Inbox, source_of: Callable[[str], str], clock: Callable[[], float]
@@ -60,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._connack: asyncio.Future[mqtt5.ConnAckPacket] = loop.create_future()
         self._reading = True
         self._keep_alive = options.keep_alive
-        self._heard = self._sent = time.monotonic()
+        self.heard = self._sent = time.monotonic()
 
     async def open(self, endpoint: Endpoint) -> bool:
         """Connect and subscribe; returns whether the broker still had our session. Raises `OSError`."""
@@ -95,14 +96,15 @@ class Connection(asyncio.Protocol):
         A peer silent for 1.5 x keep-alive is gone, whatever TCP thinks (half-open connections).
         """
         limit = self._keep_alive
+        ask_after = min(_ASK_AFTER, limit / 4)
         while True:
-            await asyncio.wait([self._ended], timeout=limit / 4)
+            await asyncio.wait([self._ended], timeout=ask_after)
             if self._ended.done():
                 raise ConnectionError(self._ended.result())
-            silent = time.monotonic() - self._heard
+            silent = time.monotonic() - self.heard
             if self._reading and silent > limit * 1.5:
                 raise ConnectionError(f"the broker has not answered for {silent:.0f} s")
-            if silent > limit / 2 or time.monotonic() - self._sent > limit / 2:
+            if silent >= ask_after or time.monotonic() - self._sent > limit / 2:
                 self.write(_PINGREQ)
 
     def write(self, data: bytes) -> None:
@@ -132,7 +134,7 @@ class Connection(asyncio.Protocol):
         """Read again."""
         if not self._reading and self._transport is not None and not self._transport.is_closing():
             self._reading = True
-            self._heard = time.monotonic()
+            self.heard = time.monotonic()
             self._transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -146,7 +148,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio.Protocol: everything complete goes to the inbox, the rest waits for more."""
-        self._heard = time.monotonic()
+        self.heard = time.monotonic()
         self._buffer += data
         try:
             messages, others, used = parse(self._buffer, self._source_of, self._generation, int(self._clock() * 1000))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from devices.model import Milliseconds
 from ingest.connection import Connection, ConnectOptions, Subscription
 from ingest.endpoint import Endpoint
 from ingest.inbox import Inbox
@@ -41,8 +42,15 @@ class Session:
         self.connected = False
         self.last_error = "not connected yet"
         self.sessions_lost = 0  # connects at which the broker had forgotten us: what it queued meanwhile is gone
+        self._heard = time.monotonic()  # by the last connection that was established
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def heard_at(self) -> Milliseconds:
+        """When the broker that serves us was last heard (wall clock); a quiet one is asked every second."""
+        heard = self._connection.heard if self.connected and self._connection else self._heard
+        return int((self.clock() - (time.monotonic() - heard)) * 1000)
 
     async def start(self) -> None:
         """Begin connecting in the background; returns at once."""
@@ -73,7 +81,7 @@ class Session:
             finally:
                 self._connection.abort()
                 if self.connected:
-                    self.connected = False
+                    self.connected, self._heard = False, self._connection.heard
                     self.on_link(False, False)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, _BACKOFF[1])

@@ -235,6 +235,29 @@ async def test_a_half_open_connection_is_noticed_by_keep_alive() -> None:
         assert b"\xc0\x00" in bytes(broker.received[0])  # it was pinged before it was given up
 
 
+async def test_a_quiet_broker_is_asked_and_a_hanging_one_is_heard_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "_ASK_AFTER", 0.02)
+    broker, inbox = ScriptedBroker(), Inbox()
+    async with connected(broker, inbox) as (session, _):
+        await broker.until(lambda: session.connected)
+        connected_at = session.heard_at
+        await broker.until(lambda: b"\xc0\x00" in bytes(broker.received[0]))
+        assert abs(session.heard_at - connected_at) <= 2
+        broker.connections[0].write(b"\xd0\x00")  # PINGRESP
+        await broker.until(lambda: session.heard_at > connected_at + 10)
+
+
+async def test_a_broker_that_refuses_us_is_not_heard() -> None:
+    broker, inbox = ScriptedBroker(), Inbox()
+    async with connected(broker, inbox) as (session, _):
+        await broker.until(lambda: session.connected)
+        connected_at = session.heard_at
+        broker.greeting = b"\x20\x03\x00\x88\x00"  # CONNACK: server unavailable
+        broker.connections[0].close()
+        await broker.until(lambda: len(broker.connections) == 3)
+        assert abs(session.heard_at - connected_at) <= 2
+
+
 def test_an_incomplete_packet_waits_for_its_rest() -> None:
     data = publish(1) + publish(2)
     for cut in range(len(data)):
