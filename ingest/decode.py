@@ -43,6 +43,7 @@ class Decoder:
         """Everything the messages with sequences `first`, `first + 1`, ... turn into."""
         batch = DecodedBatch(first, first + len(messages) - 1, 0, len(messages), [], [], [])
         readings, routes, judge, agreeing = batch.readings, self.router.routes, self._clock.judge, 0
+        self._clock.begin()
         for sequence, message in enumerate(messages, first):
             payload, received_at = message.payload, message.received_at
             try:
@@ -77,7 +78,9 @@ class Decoder:
             except RecursionError:
                 _reject(batch, sequence, message, RejectedError(Reason.malformed, "nested too deeply"))
         batch.clock = max((message.received_at for message in messages), default=0)
-        self._clock.agreed(agreeing, batch.last, batch.clock)
+        batch.clock = max((message.received_at for message in messages), default=0)
+        if self._clock.review(first, batch.last, agreeing, batch.clock):
+            return self.decode(first, messages, provision)
         return batch
 
     def _control(self, batch: DecodedBatch, sequence: int, message: Message) -> None:
