@@ -1,8 +1,8 @@
 """Live readings of the devices that somebody watches: one MQTT connection of this process, subscribed device by device.
 
 Receives what ingest publishes on `songhua/v1/live/{district}/{family}/{device}` and hands it to the feed. Best effort:
-a broker that is away is asked again with jitter, what was said meanwhile is not missed by anybody. Connects while
-somebody watches, not before.
+a broker that is away is asked again with jitter, what was said meanwhile is not missed by anybody; the same after an
+error that nobody expected. Connects while somebody watches, not before.
 """
 
 import asyncio
@@ -89,11 +89,14 @@ class LiveReadings:
                 async with self._client() as client:
                     wait = _FIRST_WAIT_S
                     await self._relay(client)
-            except aiomqtt.MqttError as error:
+                continue
+            except (aiomqtt.MqttError, OSError) as error:
                 _log.info("no live readings", error=str(error))
-                await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-                wait = min(_LONGEST_WAIT_S, wait * 2)
-                self._changed.set()
+            except Exception:
+                _log.exception("no live readings after an unexpected error")
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(_LONGEST_WAIT_S, wait * 2)
+            self._changed.set()
 
     def _client(self) -> aiomqtt.Client:
         address = self._address

@@ -12,12 +12,11 @@ import msgspec
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from api.security_headers import NO_STORE, SECURITY_HEADERS
 from devices.errors import TransientError
+from storage.metadata import UNAVAILABLE
 
 MEDIA_TYPE = "application/problem+json"
 _log = structlog.get_logger("api")
@@ -75,7 +74,7 @@ def install(app: FastAPI) -> None:
     """Register the handlers on `app`."""
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _not_valid)
-    for unavailable in (TransientError, DBAPIError, PoolTimeoutError):
+    for unavailable in (TransientError, *UNAVAILABLE):
         app.add_exception_handler(unavailable, _unavailable)
     app.add_exception_handler(Exception, _unexpected)
 

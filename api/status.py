@@ -5,8 +5,6 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api import schemas
 from api.metrics import MEDIA_TYPE, exposition
@@ -15,6 +13,7 @@ from api.replies import json_response
 from api.service import Service, ServiceDep
 from api.status_document import read_status
 from devices.errors import SonghuaError
+from storage.metadata import UNAVAILABLE
 
 router = APIRouter(tags=["status"])
 _PROBE_TIMEOUT = 2.0  # s
@@ -59,7 +58,7 @@ async def _readiness(service: Service) -> tuple[dict[str, Any], bool]:
         reading = asyncio.to_thread(read_status, service.engine, service.clock(), frozenset())
         health = (await asyncio.wait_for(reading, _PROBE_TIMEOUT))["health"]
         reasons, state = list(health["reasons"]), health["state"]
-    except (DBAPIError, PoolTimeoutError, TimeoutError):
+    except (*UNAVAILABLE, TimeoutError):
         reasons.append(
             {"code": "database", "zh": "关系数据库没有响应", "en": "the relational database does not answer"}
         )

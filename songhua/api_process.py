@@ -36,7 +36,7 @@ async def run_api(settings: Settings, stop: asyncio.Event) -> None:
     def document() -> dict[str, Any]:
         return {"streams": app.state.service.feed.watching}
 
-    beating = asyncio.create_task(heartbeat.beat(engine, PROCESS, document, stop))
+    beating = heartbeat.start(engine, PROCESS, document, stop)
     try:
         await serve(app, listener, stop)
     finally:

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 from api.credentials import create_login_code
-from devices.errors import TransientError
 from songhua.settings import Settings
+from storage.metadata import UNAVAILABLE, unavailable
 
 
 def address(settings: Settings) -> str:
@@ -25,7 +24,7 @@ def login_link(
     """
     try:
         code = create_login_code(engine, name, role, districts=districts)
-    except DBAPIError as error:
-        raise TransientError(f"relational database: {error.orig}") from error
+    except UNAVAILABLE as error:
+        raise unavailable(error) from error
     # In the fragment, so that the code reaches neither a log nor a Referer header.
     return f"{address(settings)}/login#code={code}"

@@ -2,7 +2,7 @@
 
 A row that is no longer renewed is how readers learn that a process is gone. A database that does not answer is no
 reason to stop: the beat is skipped and tried again a second later, logged once when it starts to fail and once when it
-recovers.
+recovers. Any other error ends the beat, and with it the process: nobody could tell it from a dead one.
 """
 
 import asyncio
@@ -12,11 +12,21 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Engine, delete, insert, update
-from sqlalchemy.exc import DBAPIError
 
+from devices.errors import TransientError
+from storage.metadata import transaction
 from storage.tables import process_status
 
 _EVERY = 1.0  # s
+
+
+def start(
+    engine: Engine, process: str, document: Callable[[], dict[str, Any]], stop: asyncio.Event
+) -> asyncio.Task[None]:
+    """`beat` as a task that sets `stop` when it ends; the caller awaits it last, which raises what ended it."""
+    task = asyncio.create_task(beat(engine, process, document, stop), name="heartbeat")
+    task.add_done_callback(lambda _: stop.set())
+    return task
 
 
 async def beat(engine: Engine, process: str, document: Callable[[], dict[str, Any]], stop: asyncio.Event) -> None:
@@ -26,9 +36,9 @@ async def beat(engine: Engine, process: str, document: Callable[[], dict[str, An
     while not stop.is_set():
         try:
             await asyncio.to_thread(publish, engine, process, document())
-        except DBAPIError as error:
+        except TransientError as error:
             if not failing:
-                log.warning("status cannot be published", reason=str(error.orig))
+                log.warning("status cannot be published", reason=str(error))
             failing = True
         else:
             if failing:
@@ -40,14 +50,14 @@ async def beat(engine: Engine, process: str, document: Callable[[], dict[str, An
             continue
     try:
         await asyncio.to_thread(withdraw, engine, process)
-    except DBAPIError as error:
-        log.warning("status cannot be withdrawn", reason=str(error.orig))
+    except TransientError as error:
+        log.warning("status cannot be withdrawn", reason=str(error))
 
 
 def publish(engine: Engine, process: str, document: dict[str, Any]) -> None:
-    """Write the row of `process`, now; one blocking transaction."""
+    """Write the row of `process`, now; one blocking transaction. Raises `TransientError`."""
     values = {"at": time.time_ns() // 1_000_000, "document": document}
-    with engine.begin() as connection:
+    with transaction(engine) as connection:
         changed = connection.execute(update(process_status).where(process_status.c.process == process).values(values))
         if changed.rowcount == 0:
             connection.execute(insert(process_status).values(process=process, **values))
@@ -55,5 +65,5 @@ def publish(engine: Engine, process: str, document: dict[str, Any]) -> None:
 
 def withdraw(engine: Engine, process: str) -> None:
     """Remove the row of `process`: it stopped on purpose."""
-    with engine.begin() as connection:
+    with transaction(engine) as connection:
         connection.execute(delete(process_status).where(process_status.c.process == process))

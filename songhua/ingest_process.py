@@ -34,7 +34,7 @@ async def run_ingest(settings: Settings, stop: asyncio.Event) -> None:
     await process.start()
     stopped = asyncio.create_task(stop.wait())
     try:
-        done, _ = await asyncio.wait([stopped, *process.tasks], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([stopped, *process.watched], return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopped}:
             task.result()
     finally:
@@ -82,9 +82,13 @@ class IngestProcess:
         ):
             self.tasks.append(asyncio.create_task(work, name=name))
         await self._settle()
-        beat = heartbeat.beat(parts.engine, "ingest", self._status.document, self._stopping)
-        self._beat = asyncio.create_task(beat, name="heartbeat")
+        self._beat = heartbeat.start(parts.engine, "ingest", self._status.document, self._stopping)
         log.info("ingest.started", head=parts.journal.head, frontier=parts.feed.frontier)
+
+    @property
+    def watched(self) -> list[asyncio.Task[None]]:
+        """What must not end by itself: `tasks`, and the heartbeat, which outlives them to tell of the stop."""
+        return self.tasks if self._beat is None else [*self.tasks, self._beat]
 
     async def _settle(self) -> None:
         """Do not report before there is something to report: tallies loaded, rows counted, the broker tried."""

@@ -31,7 +31,7 @@ async def run_simulator(settings: Settings, stop: asyncio.Event) -> None:
 
     await asyncio.to_thread(migrations.upgrade, engine)
     await asyncio.to_thread(register, Registry(engine), city)
-    beating = asyncio.create_task(heartbeat.beat(engine, PROCESS, document, stop))
+    beating = heartbeat.start(engine, PROCESS, document, stop)
     try:
         await run_city(city, broker.url(settings), truth=settings.var / "truth.jsonl", stop=stop, counts=counts)
     finally:

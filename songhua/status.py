@@ -7,12 +7,10 @@ import time
 from typing import Any
 
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import DBAPIError
 
 from api.status_document import read_status
-from devices.errors import TransientError
 from devices.model import Milliseconds
-from storage.metadata import transaction
+from storage.metadata import UNAVAILABLE, transaction, unavailable
 from storage.tables import process_status
 
 
@@ -20,8 +18,8 @@ def read(engine: Engine, now: Milliseconds | None = None) -> dict[str, Any]:
     """The document at `now` (ms; default: the wall clock), with `health` as a reader sees it."""
     try:
         return read_status(engine, time.time_ns() // 1_000_000 if now is None else now)
-    except DBAPIError as error:
-        raise TransientError(f"relational database: {error.orig}") from error
+    except UNAVAILABLE as error:
+        raise unavailable(error) from error
 
 
 def reported_at(engine: Engine, process: str) -> Milliseconds | None:

@@ -12,8 +12,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from devices.errors import ConfigError, TransientError
+
+UNAVAILABLE = (DBAPIError, NoConnectionFree)
+"""What SQLAlchemy raises where the database is away, busy, or every connection of the pool is taken."""
 
 metadata = MetaData(
     naming_convention={
@@ -56,8 +60,13 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             yield connection
-    except DBAPIError as error:
-        raise TransientError(f"relational database: {error.orig}") from error
+    except UNAVAILABLE as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: Exception) -> TransientError:
+    """One of `UNAVAILABLE` in the words of the database, without the statement."""
+    return TransientError(f"relational database: {getattr(error, 'orig', error)}")
 
 
 def insert_into(connection: Connection, table: Table) -> Any:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, create_engine, insert, select
+from sqlalchemy.exc import StatementError
+from sqlalchemy.pool import QueuePool
 
 from devices.errors import ConfigError, TransientError
 from songhua import heartbeat, migrations, quarantine, status
@@ -89,6 +91,32 @@ async def test_a_database_that_is_away_does_not_end_the_heartbeat(tmp_path: Path
         await asyncio.sleep(0.05)
     stop.set()
     await beating
+
+
+async def test_a_database_whose_connections_are_all_taken_does_not_end_the_heartbeat(tmp_path: Path) -> None:
+    engine = create_engine(
+        f"sqlite:///{tmp_path / 'busy.db'}", poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.01
+    )
+    await asyncio.to_thread(migrations.upgrade, engine)
+    stop = asyncio.Event()
+    with engine.connect():
+        with pytest.raises(TransientError):
+            await asyncio.to_thread(status.read, engine, NOW)
+        beating = asyncio.create_task(heartbeat.beat(engine, "api", dict, stop))
+        await asyncio.sleep(0.1)
+        assert not beating.done()
+    while await asyncio.to_thread(status.reported_at, engine, "api") is None:
+        await asyncio.sleep(0.05)
+    stop.set()
+    await beating
+
+
+async def test_a_heartbeat_that_fails_stops_its_process(engine: Engine) -> None:
+    stop = asyncio.Event()
+    beating = heartbeat.start(engine, "api", lambda: {"streams": object()}, stop)
+    await asyncio.wait_for(stop.wait(), 10)
+    with pytest.raises(StatementError):
+        await beating
 
 
 def quarantined(engine: Engine, sequence: int, **changes: Any) -> None:
