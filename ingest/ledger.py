@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from devices.errors import TransientError
 from devices.model import DecodedBatch, Rejection
+from ingest.device_time import DeviceClock
 from ingest.sequence_gaps import SequenceGaps
 from storage import verdicts
 
@@ -24,8 +25,9 @@ _COMMIT_EVERY = 0.2  # s
 class Ledger:
     """Tallies are cumulative since the journal began and belong to `frontier`; `position` is what is committed."""
 
-    def __init__(self, engine: Engine, *, backlog_limit: int = 50_000) -> None:
+    def __init__(self, engine: Engine, clock: DeviceClock, *, backlog_limit: int = 50_000) -> None:
         self._engine = engine
+        self._clock = clock
         self._limit = backlog_limit
         self._waiting: list[Rejection] = []
         self._changed = asyncio.Event()
@@ -46,7 +48,15 @@ class Ledger:
         self.control = tallies.get("control", 0)
         self.reasons = Counter(tallies.get("reasons", {}))
         self.gaps.lost = tallies.get("lost", 0)
+        if "clock" in tallies:
+            self._clock.restore(tallies["clock"])
         return sequence
+
+    def recall(self, batch: DecodedBatch) -> None:
+        """After `start`: a batch from before the cursor, so that a gap which spans the restart is noticed."""
+        lost = self.gaps.lost
+        self.gaps.observe(batch)
+        self.gaps.lost = lost  # what was lost by then is in the tallies
 
     @property
     def full(self) -> bool:
@@ -92,7 +102,7 @@ class Ledger:
         self._waiting = []
         try:
             await asyncio.to_thread(verdicts.commit, self._engine, "ledger", frontier, self._tallies(), taken)
-        except TransientError:
+        except BaseException:  # also a cancellation: verdicts must not be forgotten while the cursor moves past them
             self._waiting = taken + self._waiting
             raise
         self.position = frontier
@@ -104,4 +114,5 @@ class Ledger:
             "control": self.control,
             "reasons": dict(self.reasons),
             "lost": self.gaps.lost,
+            "clock": self._clock.state(),
         }

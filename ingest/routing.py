@@ -27,6 +27,7 @@ FILTERS = ("songhua/v1/+/+/+/up", "songhua/v1/history/+/+/+/up", "songhua/v1/+/+
 _DISTRICT = re.compile(r"[0-9]{6}")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
 _MAX_ROUTES = 2_000_000
+_MAX_UNKNOWN = 100_000
 _objects = msgspec.json.Decoder(dict[str, Any])
 _anything = msgspec.json.Decoder(list[Any])
 
@@ -59,11 +60,13 @@ class Router:
         self._view = RegistryView()
         self.routes: dict[str, Route] = {}
         self.provisioned: dict[str, Device] = {}
+        self._unknown: set[str] = set()  # names that this revision of the registry was asked for in vain
 
     def set_registry(self, view: RegistryView) -> None:
         """A new revision of the registry: every route is made anew."""
         self._view = view
         self.routes = {}
+        self._unknown.clear()
         self.provisioned = {id: device for id, device in self.provisioned.items() if id not in view.devices}
 
     def find(self, message: Message, provision: bool) -> Route | None:
@@ -80,8 +83,10 @@ class Router:
                 raise RejectedError(Reason.unknown_topic, f"no source has the topic {topic!r:.120}")
         device = self._view.devices.get(name) or self.provisioned.get(name)
         if device is None:
-            if not provision:
+            if not provision and name not in self._unknown:
                 raise UnknownDevices
+            if len(self._unknown) < _MAX_UNKNOWN:
+                self._unknown.add(name)
             device = self._provision(message.payload, district, gateway, name)
         if device.district != district:
             detail = f"device {name} belongs to district {device.district}, the topic says {district}"

@@ -61,7 +61,7 @@ class Parts:
         self.clock = DeviceClock()
         self.router = Router(profiles)
         decoder = Decoder(self.router, self.clock)
-        self.ledger = Ledger(self.engine)
+        self.ledger = Ledger(self.engine, self.clock)
         self.feed = Feed(self.journal, decoder.decode)
         self.live = LivePublisher(endpoint, f"{CLIENT_ID}-live")
         self.pipeline = Pipeline(

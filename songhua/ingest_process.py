@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 _TRIM_EVERY = 5.0  # s
 _REGISTRY_EVERY = 1.0  # s
 _REFRESH_WITHIN = 2.0  # s
+_RECALLED = 100_000  # messages before the cursor
 _FIRST_CONNECT_WITHIN = 1.0  # s
 
 
@@ -51,6 +52,7 @@ class IngestProcess:
         self._status = StatusDocument(self.parts)
         self._forgetful_broker = broker.is_embedded(settings)  # it starts and ends with us, and so do its sessions
         self._revision = -1
+        self._loading: asyncio.Task[None] | None = None
         self._link_down_since: float | None = None
         self._connected = asyncio.Event()  # once
         self._stopping = asyncio.Event()
@@ -62,9 +64,10 @@ class IngestProcess:
         parts = self.parts
         await asyncio.to_thread(migrations.upgrade, parts.engine)
         await asyncio.to_thread(parts.journal.start)
-        await self._refresh_registry()
+        await self._load_registry()
         await parts.ledger.start()
         parts.feed.start_at(parts.ledger.frontier)
+        await self._recall()
         await self._start_store()
         await parts.outbox.start()
         self._link_down_since = time.time()
@@ -141,14 +144,30 @@ class IngestProcess:
                 "mqtt.session_lost", detail="the broker had forgotten our session; what it had queued may be gone"
             )
 
+    async def _recall(self) -> None:
+        """Let the ledger see what came shortly before its cursor, so that a gap over the restart is noticed."""
+        feed, frontier = self.parts.feed, self.parts.ledger.frontier
+        after = max(self.parts.journal.tail - 1, frontier - _RECALLED, 0)
+        while after < frontier and (batch := feed.read(after, frontier)) is not None:
+            self.parts.ledger.recall(batch)
+            after = batch.last
+            await asyncio.sleep(0)
+
     async def _refresh_registry(self) -> None:
-        """Load the registry whole; without an answer in time the view stays as it is."""
+        """Make the view current if it is not; the path waits for a short time only, a long load is adopted later."""
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.create_task(self._load_if_changed())
         try:
-            async with asyncio.timeout(_REFRESH_WITHIN):
-                view = await asyncio.to_thread(self.parts.registry.load)
+            await asyncio.wait_for(asyncio.shield(self._loading), _REFRESH_WITHIN)
         except (TransientError, TimeoutError) as error:
-            log.warning("registry.unavailable", error=str(error))
-            return
+            log.warning("registry.unavailable", error=str(error) or "still loading")
+
+    async def _load_if_changed(self) -> None:
+        if await asyncio.to_thread(self.parts.registry.revision) != self._revision:
+            await self._load_registry()
+
+    async def _load_registry(self) -> None:
+        view = await asyncio.to_thread(self.parts.registry.load)
         self._revision = view.revision
         self.parts.router.set_registry(view)
 
@@ -160,8 +179,7 @@ class IngestProcess:
             try:
                 if router.provisioned:
                     await asyncio.to_thread(registry.adopt, list(router.provisioned.values()))
-                if await asyncio.to_thread(registry.revision) != self._revision:
-                    await self._refresh_registry()
+                await self._refresh_registry()
             except TransientError as error:
                 log.debug("registry.unavailable", error=str(error))
 

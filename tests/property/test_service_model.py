@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 import pytest
@@ -44,11 +44,12 @@ from rules.engine import Engine
 from rules.model import Action, Transition
 from rules.outbox import Lane, Retry
 from rules.outbox_rows import OutboxRows, Outcome
+from rules.pack import Rule
 from rules.repository import RulesRepository
 from rules.tables import actions, alarms, outbox, transitions
 from storage.journal import Message
 from storage.metadata import metadata, open_engine
-from storage.registry import Registry
+from storage.registry import Registry, RegistryView
 from storage.snapshots import SnapshotStore
 from tests.faults.power_cut import Machine
 from tests.unit.rules import engine_world as city
@@ -167,17 +168,33 @@ class Rows(OutboxRows):
         super().mark(outcomes)
 
 
+class World(Protocol):
+    """What outlives a process."""
+
+    root: Path
+    machine: Machine
+    now: int
+    view: RegistryView
+    pack: list[Rule]
+    store: Store
+    targets: list[Target]
+
+    def wake(self) -> None: ...
+    def send_unstored(self, kind: str, title: dict[str, str], at: str) -> None: ...
+
+
 class Process:
     """One life of the ingest process: everything that a kill destroys."""
 
-    def __init__(self, world: "ServiceModel", snapshot_every: float) -> None:
+    def __init__(self, world: World, snapshot_every: float) -> None:
         self.journal = world.machine.journal
         self.engine = open_engine(f"sqlite:///{world.root / 'songhua.db'}")
         self.registry = Registry(self.engine)
         router = Router(load_profiles())
         router.set_registry(world.view)
-        self.ledger = Ledger(self.engine)
-        self.feed = Feed(self.journal, Decoder(router, DeviceClock()).decode)
+        device_clock = DeviceClock()
+        self.ledger = Ledger(self.engine, device_clock)
+        self.feed = Feed(self.journal, Decoder(router, device_clock).decode)
         self.store = StoreConsumer(world.store, self.engine, world.root / "store")  # type: ignore[arg-type]
         self.rules = RulesConsumer(
             Engine(world.pack, city.CATALOGUE, world.view),

@@ -13,6 +13,7 @@ from devices.model import DecodedBatch, Device, Reading, Rejection
 from devices.profile import load_profiles
 from devices.reasons import Reason
 from ingest.accounting import counters, difference
+from ingest.device_time import DeviceClock
 from ingest.ledger import Ledger
 from ingest.store_consumer import StoreConsumer
 from storage import tables, verdicts
@@ -134,7 +135,7 @@ async def test_after_a_kill_what_was_not_committed_is_written_again_onto_itself(
 async def test_what_was_damaged_between_ledger_and_store_is_quarantined_as_damaged(
     engine: Engine, tmp_path: Path
 ) -> None:
-    ledger = Ledger(engine)
+    ledger = Ledger(engine, DeviceClock())
     await ledger.start()
     ledger.observe(batch(1, 1, 2, 3))
     await ledger.commit()
@@ -190,7 +191,7 @@ async def test_a_database_that_is_away_delays_the_cursor_and_not_the_store(engin
 
 
 async def test_the_ledger_counts_once_and_keeps_verdicts_until_the_database_takes_them(engine: Engine) -> None:
-    ledger = Ledger(engine)
+    ledger = Ledger(engine, DeviceClock())
     await ledger.start()
     ledger.observe(batch(1, 1, 2, rejections=2))
     metadata.drop_all(engine)
@@ -200,7 +201,7 @@ async def test_the_ledger_counts_once_and_keeps_verdicts_until_the_database_take
     await ledger.commit()
     with engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(tables.verdicts)) == 2
-    again = Ledger(engine)
+    again = Ledger(engine, DeviceClock())
     assert await again.start() == 4
     assert (again.messages, again.readings, again.reasons["malformed"]) == (4, 2, 2)
     with pytest.raises(ValueError, match="the ledger is at 4"):
@@ -215,7 +216,7 @@ async def test_decoding_again_after_a_kill_adds_no_verdict(engine: Engine) -> No
 
 
 async def test_the_ledger_is_full_rather_than_boundless(engine: Engine) -> None:
-    ledger = Ledger(engine, backlog_limit=3)
+    ledger = Ledger(engine, DeviceClock(), backlog_limit=3)
     await ledger.start()
     ledger.observe(batch(1, rejections=3))
     assert ledger.full
