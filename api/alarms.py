@@ -57,13 +57,20 @@ def list_alarms(
     family: Identifier | None = None,
     rule: Identifier | None = None,
     subject: Identifier | None = None,
+    suppressed_by: Annotated[Identifier | None, Query(description="The alarm that hides them.")] = None,
     q: Search | None = None,
     limit: PageSize = 100,
     cursor: PageCursor | None = None,
 ) -> Response:
     """Newest first; `q` searches subject (identifier and names), rule and titles."""
     conditions = [within(principal, alarms.c.district)]
-    wanted = {"district": district, "family": family, "rule": rule, "subject_id": subject}
+    wanted = {
+        "district": district,
+        "family": family,
+        "rule": rule,
+        "subject_id": subject,
+        "suppressed_by": suppressed_by,
+    }
     conditions += [alarms.c[name] == value for name, value in wanted.items() if value is not None]
     if state:
         conditions.append(alarms.c.state.in_(state))

@@ -177,6 +177,15 @@ async def test_an_alarm_says_what_its_subject_and_zone_are_called(city: City, cl
     assert [item["subject"]["kind"] for item in found["items"]] == ["zone"]
 
 
+async def test_what_an_alarm_hides_can_be_asked_for(city: City, client: httpx.AsyncClient) -> None:
+    by = "f" * 32
+    raise_alarm(city.engine, alarm("230102", 10, State.DSUPR, suppressed_by=by))
+    raise_alarm(city.engine, alarm("230103", 11, State.DSUPR, suppressed_by="e" * 32))
+    page = await _page(city, client, f"?suppressed_by={by}")
+    assert [item["id"] for item in page["items"]] == [alarm("230102", 10).id]
+    assert sum(page["counts"].values()) == 1
+
+
 async def test_the_names_of_a_page_cost_one_query(city: City, client: httpx.AsyncClient) -> None:
     statements: list[str] = []
     event.listen(city.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))

@@ -72,7 +72,7 @@ export async function closeSession(): Promise<void> {
 }
 
 type AlarmQuery = NonNullable<operations["list_alarms"]["parameters"]["query"]>;
-export type AlarmFilter = Pick<AlarmQuery, "active" | "state" | "priority" | "district" | "family" | "subject" | "q">;
+export type AlarmFilter = Pick<AlarmQuery, "active" | "state" | "priority" | "district" | "family" | "subject" | "suppressed_by" | "q">;
 
 export const requestAlarms = (query: AlarmQuery, signal?: AbortSignal): Promise<AlarmPage> =>
   asked(client.GET("/v1/alarms", { params: { query }, signal })) as Promise<AlarmPage>;

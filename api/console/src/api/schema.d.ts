@@ -1432,6 +1432,8 @@ export interface operations {
                 rule?: string | null;
                 state?: components["schemas"]["State"][] | null;
                 subject?: string | null;
+                /** @description The alarm that hides them. */
+                suppressed_by?: string | null;
             };
             header?: never;
             path?: never;

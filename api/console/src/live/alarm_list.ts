@@ -13,6 +13,7 @@ export function matches(alarm: Alarm, filter: AlarmFilter): boolean {
   if (filter.district && alarm.district !== filter.district) return false;
   if (filter.family && alarm.family !== filter.family) return false;
   if (filter.subject && alarm.subject.id !== filter.subject) return false;
+  if (filter.suppressed_by && alarm.suppressed_by !== filter.suppressed_by) return false;
   if (filter.q) {
     const wanted = filter.q.toLowerCase();
     const texts = [alarm.id, alarm.title.zh, alarm.title.en, alarm.rule, alarm.subject.id, alarm.subject.name.zh, alarm.subject.name.en];
