@@ -11,12 +11,14 @@ from api.metrics import MEDIA_TYPE, exposition
 from api.policy import PUBLIC, SCRAPER, Viewer
 from api.replies import json_response
 from api.service import Service, ServiceDep
-from api.status_document import read_status
+from api.status_document import degraded, read_status
 from devices.errors import SonghuaError
 from storage.metadata import UNAVAILABLE
 
 router = APIRouter(tags=["status"])
 _PROBE_TIMEOUT = 2.0  # s
+_NO_DATABASE = {"code": "database", "zh": "关系数据库没有响应", "en": "the relational database does not answer"}
+_NO_STORE = {"code": "store", "zh": "时序库没有响应", "en": "the telemetry store does not answer"}
 
 
 @router.get("/v1/status", response_model=schemas.Status)
@@ -46,27 +48,23 @@ async def get_liveness() -> Response:
     dependencies=[Depends(PUBLIC)],
 )
 async def get_readiness(service: ServiceDep) -> Response:
-    """200 while everything needed answers, 503 with the reasons otherwise. Degraded alone is 200, with its reasons."""
-    health, ready = await _readiness(service)
-    return json_response(health, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+    """503 while the service is down: its health says so, or ingest or the relational database does not answer.
+
+    Degraded is 200 with its reasons: without the telemetry store, for one, alarms go on and readings wait.
+    """
+    health = await _health(service)
+    return json_response(health, HTTPStatus.SERVICE_UNAVAILABLE if health["state"] == "down" else HTTPStatus.OK)
 
 
-async def _readiness(service: Service) -> tuple[dict[str, Any], bool]:
-    reasons: list[dict[str, str]] = []
-    state = "ok"
+async def _health(service: Service) -> dict[str, Any]:
+    """The health of the status document, and of what this process needs itself."""
     try:
         reading = asyncio.to_thread(read_status, service.engine, service.clock(), frozenset())
         health = (await asyncio.wait_for(reading, _PROBE_TIMEOUT))["health"]
-        reasons, state = list(health["reasons"]), health["state"]
     except (*UNAVAILABLE, TimeoutError):
-        reasons.append(
-            {"code": "database", "zh": "关系数据库没有响应", "en": "the relational database does not answer"}
-        )
-        state = "down"
+        health = {"state": "down", "reasons": [_NO_DATABASE]}
     try:
         await asyncio.wait_for(service.store.ready(), _PROBE_TIMEOUT)
     except (SonghuaError, TimeoutError):
-        reasons.append({"code": "store", "zh": "时序库没有响应", "en": "the telemetry store does not answer"})
-        state = "down"
-    ready = state != "down" and not any(reason["code"] == "ingest_not_answering" for reason in reasons)
-    return {"state": state if ready else "down", "reasons": reasons}, ready
+        health = degraded(health, _NO_STORE)
+    return health

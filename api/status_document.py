@@ -1,8 +1,9 @@
 """The status document, put together from what every process says of itself in `process_status`.
 
 The counters are those of ingest; what a silent process cannot say is added here: a row older than 5 s means that
-nobody answers there. A process that stops in good order removes its row. Read by the routes, by `songhua status` and
-by the terminal of `songhua up`; no web framework is needed for it.
+nobody answers there. A process that stopped in good order has marked its row: its totals still hold, and only ingest
+is missed. Without ingest the service is down; without another process it is degraded. Read by the routes, by
+`songhua status` and by the terminal of `songhua up`; no web framework is needed for it.
 """
 
 from typing import Any
@@ -19,6 +20,7 @@ SILENT_AFTER: Milliseconds = 5_000
 TRAFFIC = ("received", "journalled", "stored", "late", "duplicate", "quarantined", "control", "pending", "lost")
 LAGS = ("store_lag_s", "rules_lag_s")
 ENTITIES = ("alarms_active", "alarms_unacknowledged", "devices", "gateways_online")
+_STOPPED = {"code": "ingest_stopped", "zh": "ingest 进程已停止", "en": "the ingest process is stopped"}
 
 
 def read_status(engine: Engine, now: Milliseconds, districts: frozenset[str] | None = None) -> dict[str, Any]:
@@ -26,22 +28,37 @@ def read_status(engine: Engine, now: Milliseconds, districts: frozenset[str] | N
     with engine.connect() as connection:
         rows = connection.execute(select(process_status).order_by(process_status.c.process)).all()
         documents = {row.process: row.document for row in rows}
-        silent = [row.process for row in rows if now - row.at > SILENT_AFTER]
+        silent = [row.process for row in rows if now - row.at > SILENT_AFTER and not row.document.get("stopped")]
         if "ingest" not in documents:
             silent.insert(0, "ingest")
         ingest = documents.get("ingest", {})
-        counted = ingest if "ingest" not in silent and districts is None else _count(connection, districts)
-    health = ingest.get("health", {"state": "ok", "reasons": []})
-    if silent:
-        state = "down" if health["state"] == "down" else "degraded"
-        health = {"state": state, "reasons": [*health["reasons"], *map(_not_answering, silent)]}
+        speaks = "ingest" not in silent and not ingest.get("stopped")
+        counted = ingest if speaks and districts is None else _count(connection, districts)
     return {
         **{name: ingest.get(name) or 0 for name in TRAFFIC},
         "quarantined_by_reason": ingest.get("quarantined_by_reason") or {},
         **{name: ingest.get(name) for name in LAGS},
         **{name: counted.get(name) or 0 for name in ENTITIES},
-        "health": health,
+        "health": _health(ingest, silent),
     }
+
+
+def _health(ingest: dict[str, Any], silent: list[str]) -> dict[str, Any]:
+    if ingest.get("stopped"):
+        health = {"state": "down", "reasons": [_STOPPED]}
+    else:
+        health = ingest.get("health", {"state": "ok", "reasons": []})
+    if "ingest" in silent:
+        health = {**health, "state": "down"}
+    for process in silent:
+        health = degraded(health, _not_answering(process))
+    return health
+
+
+def degraded(health: dict[str, Any], reason: dict[str, str]) -> dict[str, Any]:
+    """`health` with one more reason, at best degraded."""
+    state = "down" if health["state"] == "down" else "degraded"
+    return {"state": state, "reasons": [*health["reasons"], reason]}
 
 
 def _not_answering(process: str) -> dict[str, str]:

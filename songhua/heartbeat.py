@@ -1,8 +1,9 @@
-"""A process's own row in `process_status`: renewed every second, removed when the process stops in good order.
+"""A process's own row in `process_status`: renewed every second, marked `stopped` by an orderly stop.
 
-A row that is no longer renewed is how readers learn that a process is gone. A database that does not answer is no
-reason to stop: the beat is skipped and tried again a second later, logged once when it starts to fail and once when it
-recovers. Any other error ends the beat, and with it the process: nobody could tell it from a dead one.
+A row that is no longer renewed is how readers learn that a process is gone; totals stay readable either way. A database
+that does not answer is no reason to stop: the beat is skipped and tried again a second later, logged once when it
+starts to fail and once when it recovers. Any other error ends the beat, and with it the process: nobody could tell it
+from a dead one.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from sqlalchemy import Engine, delete, insert, update
+from sqlalchemy import Engine, insert, update
 
 from devices.errors import TransientError
 from storage.metadata import transaction
@@ -30,7 +31,7 @@ def start(
 
 
 async def beat(engine: Engine, process: str, document: Callable[[], dict[str, Any]], stop: asyncio.Event) -> None:
-    """Publish `document()` each second until `stop`; then remove the row."""
+    """Publish `document()` each second until `stop`; then once more, marked as stopped."""
     log = structlog.get_logger(process)
     failing = False
     while not stop.is_set():
@@ -49,9 +50,9 @@ async def beat(engine: Engine, process: str, document: Callable[[], dict[str, An
         except TimeoutError:
             continue
     try:
-        await asyncio.to_thread(withdraw, engine, process)
+        await asyncio.to_thread(publish, engine, process, document() | {"stopped": True})
     except TransientError as error:
-        log.warning("status cannot be withdrawn", reason=str(error))
+        log.warning("the stop cannot be published", reason=str(error))
 
 
 def publish(engine: Engine, process: str, document: dict[str, Any]) -> None:
@@ -61,9 +62,3 @@ def publish(engine: Engine, process: str, document: dict[str, Any]) -> None:
         changed = connection.execute(update(process_status).where(process_status.c.process == process).values(values))
         if changed.rowcount == 0:
             connection.execute(insert(process_status).values(process=process, **values))
-
-
-def withdraw(engine: Engine, process: str) -> None:
-    """Remove the row of `process`: it stopped on purpose."""
-    with transaction(engine) as connection:
-        connection.execute(delete(process_status).where(process_status.c.process == process))

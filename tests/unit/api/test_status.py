@@ -29,7 +29,7 @@ async def test_a_scoped_session_sees_its_own_counts(city: City, client: httpx.As
     assert document == ingest_document(**counts)
 
 
-async def test_a_silent_ingest_is_degraded_and_entities_are_counted_in_the_tables(
+async def test_a_silent_ingest_is_down_and_entities_are_counted_in_the_tables(
     city: City, client: httpx.AsyncClient
 ) -> None:
     report(city.engine, ingest_document(devices=99, alarms_active=99))
@@ -37,7 +37,7 @@ async def test_a_silent_ingest_is_degraded_and_entities_are_counted_in_the_table
     assert (await client.get("/v1/status", headers=city.bearer())).json()["devices"] == 99
     city.clock.now += 1
     document = (await client.get("/v1/status", headers=city.bearer())).json()
-    assert document["health"] == {"state": "degraded", "reasons": [REASON]}
+    assert document["health"] == {"state": "down", "reasons": [REASON]}
     assert (document["devices"], document["alarms_active"], document["received"]) == (4, 4, 1)
 
 
@@ -62,7 +62,7 @@ async def test_before_ingest_ever_ran_there_are_zeros_and_a_reason(city: City, c
         connection.execute(delete(process_status))
     document = (await client.get("/v1/status", headers=city.bearer())).json()
     assert (document["received"], document["store_lag_s"], document["devices"]) == (0, None, 4)
-    assert document["health"] == {"state": "degraded", "reasons": [REASON]}
+    assert document["health"] == {"state": "down", "reasons": [REASON]}
 
 
 async def test_alive_says_nothing_of_the_others(city: City, client: httpx.AsyncClient) -> None:
@@ -72,20 +72,20 @@ async def test_alive_says_nothing_of_the_others(city: City, client: httpx.AsyncC
     assert (await client.get("/healthz")).json() == {"status": "ok"}
 
 
-@pytest.mark.parametrize("broken", ["store", "database", "ingest", "ingest_down"])
-async def test_ready_is_503_with_the_reason_while_something_needed_is_missing(
+@pytest.mark.parametrize("broken", ["database", "ingest", "ingest_stopped", "ingest_down"])
+async def test_ready_is_503_with_the_reason_while_the_service_is_down(
     city: City, client: httpx.AsyncClient, broken: str
 ) -> None:
     assert (await client.get("/readyz")).status_code == 200
     code = broken
-    if broken == "store":
-        city.store.away = True
-    elif broken == "database":
+    if broken == "database":
         with city.engine.begin() as connection:
             connection.execute(text("DROP TABLE process_status"))
     elif broken == "ingest":
         city.clock.now += 5_001
         code = "ingest_not_answering"
+    elif broken == "ingest_stopped":
+        report(city.engine, ingest_document(stopped=True))
     else:
         reason = {"code": "broker", "zh": "断开", "en": "disconnected"}
         report(city.engine, ingest_document(health={"state": "down", "reasons": [reason]}))
@@ -94,6 +94,26 @@ async def test_ready_is_503_with_the_reason_while_something_needed_is_missing(
     assert answer.status_code == 503
     assert answer.json()["state"] == "down"
     assert [reason["code"] for reason in answer.json()["reasons"]] == [code]
+    if broken != "database":
+        status = await client.get("/v1/status", headers=city.bearer())
+        assert status.json()["health"] == answer.json()
+
+
+async def test_a_store_that_is_away_is_degraded_and_ready_because_alarms_go_on(
+    city: City, client: httpx.AsyncClient
+) -> None:
+    city.store.away = True
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["state"] == "degraded"
+    assert [reason["code"] for reason in answer.json()["reasons"]] == ["store"]
+
+
+async def test_totals_of_a_stopped_ingest_stay_in_the_metrics(city: City, client: httpx.AsyncClient) -> None:
+    report(city.engine, ingest_document(stopped=True), at=NOW - 3_600_000)
+    exposed = await _metrics(city, client)
+    assert "\nsonghua_readings_received_total 1.0\n" in exposed
+    assert '\nsonghua_health_state{state="down"} 1.0\n' in exposed
 
 
 async def test_degraded_is_ready_and_says_why(city: City, client: httpx.AsyncClient) -> None:

@@ -45,7 +45,7 @@ def test_an_old_row_means_that_nobody_answers(engine: Engine) -> None:
     report(engine, "ingest", NOW - 6_000, INGEST)
     report(engine, "api", NOW, {})
     health = status.read(engine, NOW)["health"]
-    assert health["state"] == "degraded"
+    assert health["state"] == "down"
     assert len(health["reasons"]) == 1
     assert {"code", "zh", "en"} <= set(health["reasons"][0])
     assert "ingest" in health["reasons"][0]["en"] and "ingest" in health["reasons"][0]["zh"]
@@ -59,8 +59,8 @@ def test_down_stays_down_when_somebody_is_silent_too(engine: Engine) -> None:
     assert codes[0] == "disk" and len(codes) == 2
 
 
-def test_without_ingest_the_service_is_not_well(engine: Engine) -> None:
-    assert status.read(engine, NOW)["health"]["state"] != "ok"
+def test_without_ingest_the_service_is_down(engine: Engine) -> None:
+    assert status.read(engine, NOW)["health"]["state"] == "down"
 
 
 def test_a_database_without_tables_is_a_transient_error(tmp_path: Path) -> None:
@@ -68,7 +68,21 @@ def test_a_database_without_tables_is_a_transient_error(tmp_path: Path) -> None:
         status.read(open_engine(f"sqlite:///{tmp_path / 'empty.db'}"), NOW)
 
 
-async def test_a_process_renews_its_row_and_removes_it_when_it_stops(engine: Engine) -> None:
+def test_a_stopped_ingest_leaves_its_last_totals_and_says_that_it_is_stopped(engine: Engine) -> None:
+    report(engine, "ingest", NOW - 3_600_000, INGEST | {"stopped": True})
+    document = status.read(engine, NOW)
+    assert {name: document[name] for name in COUNTERS} == COUNTERS
+    assert document["health"]["state"] == "down"
+    assert [reason["code"] for reason in document["health"]["reasons"]] == ["ingest_stopped"]
+
+
+def test_another_process_that_stopped_on_purpose_is_no_reason(engine: Engine) -> None:
+    report(engine, "ingest", NOW, INGEST)
+    report(engine, "simulator", NOW - 3_600_000, {"stopped": True})
+    assert status.read(engine, NOW)["health"] == {"state": "ok", "reasons": []}
+
+
+async def test_a_process_renews_its_row_and_marks_it_when_it_stops(engine: Engine) -> None:
     stop = asyncio.Event()
     beating = asyncio.create_task(heartbeat.beat(engine, "api", lambda: {"streams": 3}, stop))
     while (at := await asyncio.to_thread(status.reported_at, engine, "api")) is None:
@@ -78,7 +92,13 @@ async def test_a_process_renews_its_row_and_removes_it_when_it_stops(engine: Eng
     stop.set()
     await beating
     with engine.connect() as connection:
-        assert connection.execute(select(process_status)).all() == []
+        assert connection.scalar(select(process_status.c.document)) == {"streams": 3, "stopped": True}
+    beating = asyncio.create_task(heartbeat.beat(engine, "api", lambda: {"streams": 4}, stop := asyncio.Event()))
+    await asyncio.sleep(0.2)
+    with engine.connect() as connection:
+        assert connection.scalar(select(process_status.c.document)) == {"streams": 4}
+    stop.set()
+    await beating
 
 
 async def test_a_database_that_is_away_does_not_end_the_heartbeat(tmp_path: Path) -> None:
