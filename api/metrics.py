@@ -59,7 +59,13 @@ METRICS: tuple[MetricDescription, ...] = (
     _reading(
         "received", "收到的读数；无法解码的报文计为一条", "Readings received; an undecodable message counts as one"
     ),
-    _reading("journalled", "已写入日志的读数", "Readings durable in the journal"),
+    MetricDescription(
+        "songhua_messages_journalled_total",
+        "counter",
+        "已写入消息日志的报文（一条报文可含多个读数）",
+        "Messages durable in the journal; one may carry many readings",
+        key="journalled",
+    ),
     _reading("stored", "已写入时序库的读数", "Readings written to the telemetry store"),
     _reading(
         "late", "落后于本序列水位的读数（已入库）", "Readings behind their own series' watermark (stored as well)"

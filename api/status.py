@@ -58,6 +58,7 @@ async def get_readiness(service: ServiceDep) -> Response:
 
 async def _health(service: Service) -> dict[str, Any]:
     """The health of the status document, and of what this process needs itself."""
+    health: dict[str, Any]
     try:
         reading = asyncio.to_thread(read_status, service.engine, service.clock(), frozenset())
         health = (await asyncio.wait_for(reading, _PROBE_TIMEOUT))["health"]

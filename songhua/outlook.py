@@ -37,7 +37,7 @@ class AlarmLine:
 class Outlook:
     """A moment of the city.
 
-    `document` is the status document, `rate` messages received per second (None at first), `console` its address.
+    `document` is the status document, `rate` messages journalled per second (None at first), `console` its address.
     """
 
     at: Milliseconds
@@ -64,14 +64,14 @@ class Observer:
         """The outlook at `now` (default: the wall clock); raises `TransientError` if the database does not answer."""
         now = time.time_ns() // 1_000_000 if now is None else now
         document = status.read(self._engine, now)
-        return Outlook(now, document, self._rate(now, document["received"]), self._newest(), dict(processes), console)
+        return Outlook(now, document, self._rate(now, document["journalled"]), self._newest(), dict(processes), console)
 
-    def _rate(self, now: Milliseconds, received: int) -> float | None:
-        self._seen.append((now, received))
+    def _rate(self, now: Milliseconds, messages: int) -> float | None:
+        self._seen.append((now, messages))
         while len(self._seen) > 2 and self._seen[1][0] <= now - _RATE_OVER:
             self._seen.popleft()
         before, count = self._seen[0]
-        return (received - count) * 1000 / (now - before) if now > before else None
+        return (messages - count) * 1000 / (now - before) if now > before else None
 
     def _newest(self) -> tuple[AlarmLine, ...]:
         query = select(alarms).where(alarms.c.state.in_([str(state) for state in ACTIVE]))

@@ -146,6 +146,7 @@ async def test_metrics_say_what_the_status_says(city: City, client: httpx.AsyncC
     exposed = await _metrics(city, client)
     for line in (
         "songhua_readings_received_total 1.0",
+        "songhua_messages_journalled_total 2.0",
         'songhua_readings_quarantined_total{reason="malformed"} 6.0',
         "songhua_store_lag_seconds 0.5",
         "songhua_alarms_active 4.0",

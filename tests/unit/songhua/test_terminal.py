@@ -83,9 +83,9 @@ def test_the_observer_sees_rates_and_only_active_alarms(tmp_path: Path) -> None:
         for number, state in enumerate(("UNACK", "ACKED", "RTNUN", "NORM")):
             connection.execute(insert(alarms).values(alarm_row(f"alarm-{number}", state, raised_at=number)))
     observer = Observer(engine)
-    heartbeat.publish(engine, "ingest", {"received": 100, "health": {"state": "ok", "reasons": []}})
+    heartbeat.publish(engine, "ingest", {"journalled": 100, "received": 900, "health": {"state": "ok", "reasons": []}})
     first = observer.look({}, "", now=10_000)
-    heartbeat.publish(engine, "ingest", {"received": 180, "health": {"state": "ok", "reasons": []}})
+    heartbeat.publish(engine, "ingest", {"journalled": 180, "received": 1700, "health": {"state": "ok", "reasons": []}})
     second = observer.look({"ingest": "running"}, "http://x", now=12_000)
     assert first.rate is None and second.rate == 40.0
     assert [line.subject for line in second.newest] == ["alarm-1", "alarm-0"]
