@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from devices.errors import TransientError
-from devices.model import DecodedBatch
+from devices.model import DecodedBatch, Milliseconds
 from ingest.decode import Decoder
 from ingest.feed import Feed
 from ingest.inbox import Inbox
@@ -30,7 +30,10 @@ _DISK_RETRY = 1.0  # s
 
 
 class Pipeline:
-    """See the module docstring. `refresh` reloads the registry view (bounded in time, never raises)."""
+    """See the module docstring. `refresh` reloads the registry view (bounded in time, never raises).
+
+    `journal_error` says why the journal takes nothing, `refused_since` when the first message that it refused came.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Pipeline:
         self._handed_over: deque[tuple[int, Sequence[Message]]] = deque()
         self._appended = asyncio.Event()
         self.journal_error = ""
+        self.refused_since: Milliseconds | None = None
 
     async def run(self) -> None:
         """Until cancelled. Ledger and feed must have been started: decoding goes on where they stand."""
@@ -68,16 +72,17 @@ class Pipeline:
                 try:
                     self._keep(messages)
                 except TransientError as error:
-                    if not self.journal_error:
+                    if self.refused_since is None:
                         log.error("journal.refused", error=str(error))
+                        self.refused_since = messages[0].received_at
                     self.journal_error = str(error)
                     self._inbox.put_back(arrived)
                     await asyncio.sleep(_DISK_RETRY)
                     break
                 arrived = arrived[len(messages) :]
-                if self.journal_error:
+                if self.refused_since is not None:
                     log.info("journal.recovered")
-                    self.journal_error = ""
+                    self.journal_error, self.refused_since = "", None
                 await asyncio.sleep(0)
 
     def _keep(self, messages: list[Message]) -> None:

@@ -31,6 +31,7 @@ from storage.snapshots import Snapshot, SnapshotStore
 log = structlog.get_logger(__name__)
 
 _TICK_EVERY = 200  # ms
+_TELL_OUTAGE_EVERY = 1_000  # ms
 _RETRY_START = 1.0  # s
 _SHARE = 20  # a snapshot may take at most one part in so many of the time
 _REMEMBERED = 10_000  # answered actions that a read begun earlier may still show as pending
@@ -41,7 +42,10 @@ def _now() -> Milliseconds:
 
 
 class RulesConsumer:
-    """See the module docstring. `snapshot_every` and `poll_every` in seconds, `backlog_limit` in rows."""
+    """See the module docstring. `snapshot_every` and `poll_every` in seconds, `backlog_limit` in rows.
+
+    `deaf_since` says since when nothing can reach us (wall clock), None while something can.
+    """
 
     name = CONSUMER
 
@@ -53,6 +57,7 @@ class RulesConsumer:
         registry: Registry,
         messenger: Messenger,
         *,
+        deaf_since: Callable[[], Milliseconds | None] = lambda: None,
         snapshot_every: float = 60.0,
         snapshot_messages: int = 500_000,
         poll_every: float = 0.25,
@@ -64,6 +69,7 @@ class RulesConsumer:
         self._snapshots = snapshots
         self._registry = registry
         self._committer = Committer(repository, snapshots, messenger, clock, limit=backlog_limit)
+        self._deaf_since = deaf_since
         self._snapshot_every = snapshot_every
         self._snapshot_messages = snapshot_messages
         self._poll_every = poll_every
@@ -71,6 +77,7 @@ class RulesConsumer:
         self._watcher: asyncio.Task[None] | None = None
 
         self._ticked_at: Milliseconds = 0
+        self._outage_told_at: Milliseconds = 0
         self._live = False
         self._cursor = Cursor()
         self._committed_alarms: dict[str, Alarm] = {}
@@ -81,7 +88,6 @@ class RulesConsumer:
         self._newer_view: RegistryView | None = None
         self._requests: list[Action] = []
         self._answered: dict[str, None] = {}
-        self._outages: list[tuple[Milliseconds, Milliseconds]] = []
 
         self._snapshot_sequence = 0
         self._snapshot_taken = 0.0
@@ -174,14 +180,11 @@ class RulesConsumer:
         if self._driver.sequence < self._cursor.sequence or self._committer.full:
             return
         self._catch_up(self._driver.sequence + 1)
+        self._tell_outage(now)
         if not 0 <= now - self._ticked_at < _TICK_EVERY:
             self._ticked_at = now
             self._add(*self._driver.tick(now))
         self._between_batches(now)
-
-    def note_outage(self, start: Milliseconds, end: Milliseconds) -> None:
-        """Nothing could be heard between the two: silence in that time says nothing about a device."""
-        self._outages.append((start, end))
 
     async def refresh(self) -> None:
         """Read what people asked for and whether the registry changed; used between the next batches."""
@@ -220,6 +223,13 @@ class RulesConsumer:
         self._add(None, found)
         self._committed_alarms = {}
 
+    def _tell_outage(self, now: Milliseconds) -> None:
+        """Before the tick that would judge it: silence while nothing can reach us says nothing about a device."""
+        since = self._deaf_since()
+        if since is not None and not 0 <= now - self._outage_told_at < _TELL_OUTAGE_EVERY:
+            self._outage_told_at = now
+            self._add(self._driver.outage(since, now, now), [])
+
     def _process(self, piece: DecodedBatch) -> None:
         transitions = self._driver.process(piece)
         if not self._live:
@@ -244,9 +254,6 @@ class RulesConsumer:
     def _between_batches(self, now: Milliseconds) -> None:
         if not self._live:
             return
-        for start, end in self._outages:
-            self._add(self._driver.outage(start, end, now), [])
-        self._outages = []
         for action in self._requests:
             if action.id not in self._answered:
                 self._answered[action.id] = None

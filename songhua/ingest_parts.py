@@ -4,9 +4,11 @@ Construction opens nothing but the embedded files' names; `songhua.ingest_proces
 Raises `ConfigError` for an address or a rule pack that cannot be right.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 
 from devices.catalogue import load as load_catalogue
+from devices.model import Milliseconds
 from devices.profile import load_profiles
 from ingest.connection import Subscription
 from ingest.consumer import ConsumerTask
@@ -40,6 +42,7 @@ from storage.snapshots import SnapshotStore
 from storage.stores import open_store
 
 CLIENT_ID = "songhua-ingest"
+_HANGS_AFTER = 3_000  # ms without a byte from the broker, which is asked every second
 _KEPT_BEHIND = 64 << 20  # bytes of journal kept for restarts although every consumer has passed them
 
 
@@ -85,5 +88,13 @@ class Parts:
             SnapshotStore(var / "rules"),
             self.registry,
             self.outbox,
+            deaf_since=self.deaf_since,
         )
         self.rules_task = ConsumerTask(self.feed, self.rules)
+
+    def deaf_since(self) -> Milliseconds | None:
+        """Since when no reading can reach the rules: the broker is silent or away, or the journal takes nothing."""
+        heard, refused = self.session.heard_at, self.pipeline.refused_since
+        if time.time_ns() // 1_000_000 - heard <= _HANGS_AFTER:
+            return refused
+        return heard if refused is None else min(heard, refused)

@@ -53,7 +53,6 @@ class IngestProcess:
         self._forgetful_broker = broker.is_embedded(settings)  # it starts and ends with us, and so do its sessions
         self._revision = -1
         self._loading: asyncio.Task[None] | None = None
-        self._link_down_since: float | None = None
         self._connected = asyncio.Event()  # once
         self._stopping = asyncio.Event()
         self._beat: asyncio.Task[None] | None = None
@@ -70,7 +69,6 @@ class IngestProcess:
         await self._recall()
         await self._start_store()
         await parts.outbox.start()
-        self._link_down_since = time.time()
         parts.session.expects_session = parts.journal.head > 0 and not self._forgetful_broker
         await parts.session.start()
         for name, work in (
@@ -130,16 +128,11 @@ class IngestProcess:
             log.warning("store.not_ready", error=str(error))
 
     def _link_changed(self, connected: bool, resumed: bool) -> None:
-        now = time.time()
         if not connected:
-            self._link_down_since = now
             return
         self._connected.set()
-        if self._link_down_since is not None:
-            self.parts.rules.note_outage(int(self._link_down_since * 1000), int(now * 1000))
-            self._link_down_since = None
         if not resumed and self.parts.session.sessions_lost:
-            self._status.session_lost_at = now
+            self._status.session_lost_at = time.time()
             log.error(
                 "mqtt.session_lost", detail="the broker had forgotten our session; what it had queued may be gone"
             )

@@ -281,19 +281,26 @@ async def test_the_time_we_were_down_is_told_to_the_engine_once_per_start(tmp_pa
     await world.consumer.stop()
 
 
-async def test_an_outage_of_the_broker_is_an_input_like_any_other(tmp_path: Path) -> None:
+async def test_an_outage_is_told_while_it_lasts_and_repeated_by_a_replay(tmp_path: Path) -> None:
     world = World(tmp_path, RAISED, 3)
-    await world.begin()
+    deaf: list[int] = []
+    await world.begin(deaf_since=lambda: deaf[0] if deaf else None)
     await world.feed(2)
-    world.consumer.note_outage(T0, T0 + 5)
     await world.idle(300)
+    assert world.rules.outages == []
+    deaf.append(world.now)
+    for _ in range(11):
+        await world.idle(250)
+    told = [(deaf[0], deaf[0] + later) for later in (250, 1_250, 2_250)]
+    assert world.rules.outages == told
+    deaf.clear()
+    await world.idle(1_000)
+    assert world.rules.outages == told
     await world.settle()
-    digest = world.rules.digest
     await world.abandon()
     await world.begin()
     await world.feed(3)
-    assert world.rules.outages[0] == (T0, T0 + 5)
-    assert digest != world.rules.digest
+    assert world.rules.outages[:3] == told
     await world.consumer.stop()
 
 

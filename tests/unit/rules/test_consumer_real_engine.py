@@ -120,3 +120,43 @@ async def test_killed_anywhere_the_real_engine_tells_the_same(
     disturbed = await run(tmp_path / "disturbed", make, seed, random.Random(seed))
     check(disturbed)
     assert told(disturbed) == told(reference)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_no_device_is_silent_while_nothing_can_reach_us(
+    tmp_path: Path, make: Callable[[], Engine], killed: bool
+) -> None:
+    world = World(tmp_path / "world", journal(1), LAST, make)
+    Registry(world.engine).register(devices=DEVICES)
+    heard_at = T0 + LAST * STEP
+    reachable = True
+
+    def deaf_since() -> int | None:
+        return None if reachable or world.now - heard_at <= 3_000 else heard_at
+
+    def silent() -> set[str]:
+        return {
+            row["subject_id"] for row in world.alarms() if row["rule"] == "device.silence" and row["state"] != "NORM"
+        }
+
+    await world.begin(deaf_since=deaf_since)
+    while world.position < LAST:
+        await world.feed(world.position + 5)
+        await world.idle()
+    reachable = False
+    for step in range(240):
+        await world.idle(250)
+        if killed and step == 120:
+            await world.settle()
+            await world.abandon()
+            await world.begin(deaf_since=deaf_since)
+            await world.feed(LAST)
+    await world.settle()
+    assert silent() == {"m2"}  # it fell silent before
+    reachable = True
+    for _ in range(40):
+        await world.idle(250)
+    await world.settle()
+    assert silent() == {device.id for device in DEVICES}
+    check(world)
+    await world.consumer.stop()
