@@ -9,11 +9,12 @@ import os
 import sys
 from pathlib import Path
 
-from tests.faults import broker_faults, disk_faults, ingest_kills, input_faults, rules_faults, store_faults
+from tests.faults import broker_faults, disk_faults, ingest_kills, input_faults, model, rules_faults, store_faults
 from tests.faults.outcome import table
 
-_THEMES = (ingest_kills, store_faults, broker_faults, disk_faults, rules_faults, input_faults)
-ROWS = {row.number: row for row in sorted((r for theme in _THEMES for r in theme.ROWS), key=lambda r: int(r.number))}
+_MATRIX = (ingest_kills, store_faults, broker_faults, disk_faults, rules_faults, input_faults)
+ROWS = {row.number: row for row in sorted((r for theme in _MATRIX for r in theme.ROWS), key=lambda r: int(r.number))}
+ROWS |= {row.number: row for row in model.ROWS}
 
 
 def main() -> int:

@@ -2,8 +2,10 @@
 
 import signal
 import time
+from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.faults.matrix import Row, Scale
 from tests.faults.outcome import Outcome
@@ -123,11 +125,12 @@ def _wipe(rig: Rig) -> None:
 def _reported(rig: Rig, sessions: int) -> float:
     """Seconds from the connect that found no session until the status says so."""
 
-    def told(document: dict) -> bool:  # type: ignore[type-arg]
+    def told(document: dict[str, Any]) -> bool:
         return document["sessions_lost"] >= sessions and "session_lost" in str(document["health"])
 
     document = rig.service.wait(told, 30, "the lost session is reported")
-    return max(0.0, document["at"] / 1000 - rig.service.events("mqtt.connected")[-1][0])
+    said_at: int = document["at"]
+    return max(0.0, said_at / 1000 - rig.service.events("mqtt.connected")[-1][0])
 
 
 def retained_storm(scale: Scale) -> Outcome:
@@ -151,7 +154,7 @@ def retained_storm(scale: Scale) -> Outcome:
 
 def _retain(rig: Rig, count: int) -> list[Key]:
     """Leave `count` retained readings at the broker, each of a meter of its own."""
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, "faults-retainer")
+    client = paho.Client(CallbackAPIVersion.VERSION2, "faults-retainer")
     client.max_inflight_messages_set(1_000)
     client.max_queued_messages_set(0)
     client.connect("127.0.0.1", rig.broker.port)

@@ -54,7 +54,7 @@ def meter(name: str, interval: int = 15_000) -> Device:
     )
 
 
-def broker_options() -> dict[str, str]:
+def broker_options() -> dict[str, Any]:
     """Our configuration of mosquitto as the options of `parts.mosquitto`."""
     lines = (line.split("#")[0].strip() for line in _CONFIGURATION.read_text().splitlines())
     options = dict(line.split(maxsplit=1) for line in lines if line)
@@ -138,7 +138,8 @@ class Rig:
     def sent(self) -> Counter[Key]:
         """Every key with a PUBACK, and how often it was sent."""
         keys: Counter[Key] = Counter(self.also_sent)
-        for source in (*self.loads, *self.publishers):
+        sources: list[Load | Publisher] = [*self.loads, *self.publishers]
+        for source in sources:
             keys.update(source.keys())
         return keys
 
@@ -160,8 +161,8 @@ class Rig:
         return taken
 
     def _waiting(self) -> list[str]:
-        tallies = self.service.tallies()
-        behind = tallies.get("rules", {}).get("sequence", 0) < tallies["ledger"]["sequence"]
+        places = {name: tallies["sequence"] for name, tallies in self.service.tallies().items()}
+        behind = places.get("rules", -1) < places.get("ledger", 0)
         pending = self.service.rows("select id from outbox where state = 'pending'")
         known = {row["subject_id"] for row in self.service.rows("select subject_id from alarms where rule = ?", TAMPER)}
         missing = [name for name in self.raised if name not in known]

@@ -7,6 +7,7 @@ import urllib.request
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -45,11 +46,11 @@ def _influxdb(base: str, database: str) -> Counter[Key]:
     return found
 
 
-def query(base: str, statement: str, database: str = "") -> dict:  # type: ignore[type-arg]
+def query(base: str, statement: str, database: str = "") -> dict[str, Any]:
     """The first result of an InfluxQL statement, times in ms."""
     form = urllib.parse.urlencode({"q": statement, "db": database, "epoch": "ms"}).encode()
     with urllib.request.urlopen(f"{base}/query", data=form, timeout=60) as response:
-        result: dict = msgspec.json.decode(response.read())["results"][0]  # type: ignore[type-arg]
+        result: dict[str, Any] = msgspec.json.decode(response.read())["results"][0]
     return result
 
 

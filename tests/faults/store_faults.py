@@ -11,6 +11,7 @@ from tests.faults.rig import DATABASE, DISTRICT, Rig, meter, share, topic
 from tests.faults.traffic import DEVICES
 
 _ALARM_DELAY = 5.0  # s
+_LEAST_DRAIN = 10.0  # s; a shortened outage ends within a back-off of up to 5 s
 _RETRIES = 20  # a second: the shortest back-off is 50 ms
 _TIME_OUT = 10.5  # s; 10 of the store's own, and what it takes to notice from outside
 
@@ -37,7 +38,8 @@ def refused(scale: Scale) -> Outcome:
     outcome.figures |= {"waiting at the end of the outage": f"{waiting:,}", "alarm p95": f"{p95:.2f} s"}
     outcome.require(waiting > seconds * 200, f"only {waiting} readings waited: the store was not away")
     outcome.require("store_down" in codes, f"health says {codes}")
-    outcome.require(drained <= seconds / 2, f"drained after {drained:.1f} s")
+    limit = max(seconds / 2, _LEAST_DRAIN)
+    outcome.require(drained <= limit, f"drained after {drained:.1f} s, not within {limit:.0f} s")
     outcome.require(p95 <= _ALARM_DELAY, f"alarm p95 {p95:.1f} s")
     return outcome
 

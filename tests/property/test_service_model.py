@@ -259,7 +259,7 @@ class ServiceModel(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         # One thread takes its work in order, so that a kill can wait for what is inside the database.
         self.loop.set_default_executor(ThreadPoolExecutor(1))
-        self.now = city.T0
+        self.now: int = city.T0
         self.view = city.registry(METERS)
         self.pack = city.rules(
             self.root,

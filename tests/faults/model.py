@@ -1,0 +1,40 @@
+"""The state machine over journal, consumers, rules and outbox, as a row of the table: 2,000 sequences."""
+
+import os
+import subprocess
+import sys
+
+from tests.faults.matrix import Row, Scale
+from tests.faults.outcome import Outcome
+from tests.faults.service import ROOT
+
+_TEST = ROOT / "tests" / "property" / "test_service_model.py"
+
+
+def sequences(scale: Scale) -> Outcome:
+    """Runs the property test with SONGHUA_LONG, or as short as `make test` does."""
+    long = scale.count(2_000, "sequences") >= 2_000
+    if not long:
+        scale.reduced[:] = ["as in make test"]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(_TEST)],
+        cwd=ROOT,
+        env=dict(os.environ) | ({"SONGHUA_LONG": "1"} if long else {}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3_600,
+    )
+    outcome = Outcome()
+    outcome.require(result.returncode == 0, result.stdout[-1_000:].strip())
+    return outcome
+
+
+ROWS = (
+    Row(
+        "model",
+        "2,000 sequences of receive, duplicate, write, fail, crash, act",
+        "balance, store, alarms and notifications as without trouble",
+        sequences,
+    ),
+)
