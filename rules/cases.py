@@ -134,12 +134,16 @@ def lint(paths: Iterable[Path], known_facts: Mapping[str, Collection[str]] | Non
 
 
 def packs_of(paths: Iterable[Path]) -> list[Path]:
-    """Folders stand for the packs in them."""
+    """Folders stand for the packs in them, a file of cases for the pack that it lies beside."""
     found: list[Path] = []
     for path in paths:
-        inside = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-        found += [item for item in inside if not item.name.endswith(_SUFFIX)]
-    return found
+        if path.is_dir():
+            found += [item for item in sorted(path.glob("*.yaml")) if not item.name.endswith(_SUFFIX)]
+        elif path.name.endswith(_SUFFIX):
+            found.append(path.with_name(path.name.removesuffix(_SUFFIX) + ".yaml"))
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
 
 
 def run_cases(paths: Iterable[Path]) -> list[CaseResult]:

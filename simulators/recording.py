@@ -150,7 +150,9 @@ def _read_parquet(path: Path, recording: RecordingMap) -> Iterator[Block]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise ConfigError(f"{path.name}: reading Parquet needs the extra `sim` (pip install 'songhua[sim]')") from None
+        raise ConfigError(
+            f"{path.name}: reading Parquet needs pyarrow: `make setup` or `.venv/bin/pip install pyarrow`"
+        ) from None
     try:
         file = parquet.ParquetFile(path)
     except (OSError, pyarrow.ArrowInvalid) as error:

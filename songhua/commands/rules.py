@@ -49,11 +49,13 @@ def test(paths: _Paths = None) -> None:
 
 @app.command()
 def explain(
-    rule: Annotated[str, typer.Argument(help="Such as water_meter.burst.")],
+    rule: Annotated[
+        str | None, typer.Argument(help="Such as water_meter.burst. Default: all.", show_default=False)
+    ] = None,
     paths: _Paths = None,
     language: Annotated[Literal["zh", "en"] | None, typer.Option(help="Default: SONGHUA_LANGUAGE.")] = None,
 ) -> None:
-    """Say in full sentences what a rule does."""
+    """Say in full sentences what a rule does, or what each of them does."""
     from devices.catalogue import load as load_catalogue
     from rules.cases import packs_of
     from rules.explain import explain as put_in_words
@@ -62,11 +64,12 @@ def explain(
 
     catalogue = load_catalogue()
     known = {item.id: item for item in load_packs(packs_of(paths or [PACKS]), catalogue)}
-    if rule not in known:
+    if rule is not None and rule not in known:
         nearest = difflib.get_close_matches(rule, known, n=3, cutoff=0.3) or sorted(known)[:3]
         print(f"songhua: there is no rule {rule}; there are {', '.join(nearest)} and others", file=sys.stderr)
         sys.exit(exit_codes.FAILED)
-    print(put_in_words(known[rule], catalogue)[language or load().language])
+    wanted = language or load().language
+    print("\n\n".join(put_in_words(known[name], catalogue)[wanted] for name in ([rule] if rule else known)))
 
 
 def _facts_of_profiles() -> dict[str, set[str]]:

@@ -2,12 +2,19 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from devices import catalogue
+from rules import pack
+from rules.explain import explain
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 
@@ -105,6 +112,8 @@ def test_a_wrong_pack_and_a_failing_case_are_exit_code_1(tmp_path: Path) -> None
     failing = songhua("rules", "test", str(pack), var=tmp_path)
     assert failing.returncode == 1
     assert "mine.test.yaml:1: nothing happens" in failing.stdout and "water_meter.burst" in failing.stdout
+    named = songhua("rules", "test", str(pack.with_name("mine.test.yaml")), var=tmp_path)
+    assert (named.returncode, named.stdout) == (1, failing.stdout)
     pack.write_text("rule: Wrong Name\n")
     wrong = songhua("rules", "lint", str(pack), var=tmp_path)
     assert wrong.returncode == 1 and "mine.yaml:1:" in wrong.stdout
@@ -116,6 +125,61 @@ def test_a_rule_is_explained_in_both_languages_and_a_wrong_name_gets_a_hint(tmp_
     assert "Burst behind the meter" in english.stdout and "表后爆管" in chinese.stdout
     wrong = songhua("rules", "explain", "water_meter.brust", var=tmp_path)
     assert wrong.returncode == 1 and "water_meter.burst" in wrong.stderr
+
+
+def test_without_a_name_every_shipped_rule_is_explained(tmp_path: Path) -> None:
+    said = songhua("rules", "explain", "--language", "en", var=tmp_path)
+    assert said.returncode == 0
+    for rule in pack.load(pack.shipped(), catalogue.load()):
+        assert explain(rule, catalogue.load())["en"] in said.stdout
+
+
+def test_parquet_without_pyarrow_is_one_line_that_says_what_to_install(tmp_path: Path) -> None:
+    recording = tmp_path / "recording.parquet"
+    recording.touch()
+    source = (
+        "import sys, pathlib; sys.modules['pyarrow'] = None\n"
+        "from simulators.recording import read_recording; from simulators.recording_map import load_map\n"
+        "next(read_recording(pathlib.Path(sys.argv[1]), load_map(pathlib.Path('tests/data/recording.yaml'))))"
+    )
+    failed = subprocess.run(
+        [sys.executable, "-c", source, str(recording)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    said = failed.stderr.splitlines()[-1]
+    assert "ConfigError" in said and "make setup" in said and "pip install pyarrow" in said
+
+
+README_COMMANDS = sorted(
+    {
+        command.strip()
+        for page in ("README.md", "README.zh.md", "CONTRIBUTING.md")
+        for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
+        if line.startswith("    ")
+        for command in re.split(r"\s*&&\s*|\s+#\s", line)
+        if "songhua" in command.split()[0].split("/")[-1:]
+    }
+)
+
+
+def test_documents_name_the_command_by_its_place() -> None:
+    assert README_COMMANDS
+    assert [command for command in README_COMMANDS if not command.startswith(".venv/bin/songhua ")] == []
+
+
+@pytest.mark.parametrize("command", README_COMMANDS)
+def test_a_command_of_the_documents_is_understood(tmp_path: Path, command: str) -> None:
+    """Those that only read are run; of the others, every option and file that is named exists."""
+    words = shlex.split(command)[1:]
+    if words[0] == "rules":
+        for name in ("my-pack.yaml", "my-pack.test.yaml"):
+            shutil.copy(ROOT / "rules" / "packs" / name.replace("my-pack", "water_meter"), tmp_path / name)
+        words = [str(tmp_path / word) if word.startswith("my-pack") else word for word in words]
+        assert songhua(*words, var=tmp_path).returncode == 0
+        return
+    parsed = songhua(*[word for word in words if not word.startswith("recording.")], "--help", var=tmp_path)
+    assert parsed.returncode == 0
+    assert all(option in parsed.stdout for option in words if option.startswith("--"))
+    assert all((ROOT / word).exists() for word in words if word.startswith("simulators/"))
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
