@@ -30,33 +30,48 @@ export function asNumbers(property: Property, column: readonly (number | string 
   });
 }
 
-/** How many intervals may pass without a value before the line is broken: one lost message is no outage. */
+/** How many steps may pass without a value before the line is broken: one lost message is no outage. */
 const BREAK_AFTER = 3.5;
+/** From so many spacings before a gap, and after it, is told what spacing is usual there. */
+const NEIGHBOURS = 5;
 
 /** Only the moments that have a value, with one null where the line must break because nothing was reported for too long.
  *
  * Properties of one device need not come together, and buckets may be shorter than the device's interval: nulls of a column
- * alone say nothing. `stepMs` is the longer of the device's interval and the bucket.
+ * alone say nothing. `stepMs` is the longer of the device's interval and the bucket. History may lie further apart than that: what
+ * is usual before or after a gap is not an outage either.
  */
 export function brokenWhereSilent(
   times: readonly number[],
   values: readonly (number | null)[],
   stepMs: number,
 ): { times: number[]; values: (number | null)[] } {
+  const known = times.flatMap((time, index) => (values[index] == null ? [] : [{ time, value: values[index] as number }]));
+  const spacings = known.slice(1).map(({ time }, index) => time - (known[index] as { time: number }).time);
   const line: { times: number[]; values: (number | null)[] } = { times: [], values: [] };
-  let last: number | null = null;
-  times.forEach((time, index) => {
-    const value = values[index];
-    if (value === null || value === undefined) return;
-    if (last !== null && time - last > BREAK_AFTER * stepMs) {
-      line.times.push(last + 1);
-      line.values.push(null);
+  known.forEach(({ time, value }, index) => {
+    const spacing = spacings[index - 1];
+    if (spacing !== undefined && spacing > BREAK_AFTER * stepMs) {
+      const usual = Math.max(
+        stepMs,
+        usualSpacing(spacings.slice(Math.max(0, index - 1 - NEIGHBOURS), index - 1)),
+        usualSpacing(spacings.slice(index, index + NEIGHBOURS)),
+      );
+      if (spacing > BREAK_AFTER * usual) {
+        line.times.push(time - spacing + 1);
+        line.values.push(null);
+      }
     }
     line.times.push(time);
     line.values.push(value);
-    last = time;
   });
   return line;
+}
+
+/** The median, of an even number the lower one; 0 where one spacing alone, perhaps an outage itself, would decide. */
+function usualSpacing(spacings: readonly number[]): number {
+  if (spacings.length < 2) return 0;
+  return spacings.toSorted((one, other) => one - other)[Math.floor((spacings.length - 1) / 2)] ?? 0;
 }
 
 /** How often a chart is worth asking for again. */
