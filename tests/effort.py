@@ -1,6 +1,6 @@
 """How hard the property tests try.
 
-Usually enough to notice a mistake within minutes; `SONGHUA_LONG=1 make test` tries as often as a release deserves. On
+Usually enough to notice a mistake within minutes; `TEST_LONG=1 make test` tries as often as a release deserves. On
 CI the same examples are tried every time, so that a run which fails does so again; chance is left to people's machines.
 """
 
@@ -8,7 +8,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-LONG = bool(os.environ.get("SONGHUA_LONG"))
+LONG = bool(os.environ.get("TEST_LONG"))
 
 
 def examples(usual: int, long: int) -> int:

@@ -12,14 +12,14 @@ _TEST = ROOT / "tests" / "property" / "test_service_model.py"
 
 
 def sequences(scale: Scale) -> Outcome:
-    """Runs the property test with SONGHUA_LONG, or as short as `make test` does."""
+    """Runs the property test with TEST_LONG, or as short as `make test` does."""
     long = scale.count(2_000, "sequences") >= 2_000
     if not long:
         scale.reduced[:] = ["as in make test"]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(_TEST)],
         cwd=ROOT,
-        env=dict(os.environ) | ({"SONGHUA_LONG": "1"} if long else {}),
+        env=dict(os.environ) | ({"TEST_LONG": "1"} if long else {}),
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,6 @@
 """The console in a real browser (Debian's Chromium) on the real API: what an operator does, on a desk and on a phone.
 
-Screenshots are kept in `SONGHUA_SCREENSHOTS` (default `build/screenshots`).
+Screenshots are kept in `TEST_SCREENSHOTS` (default `build/screenshots`).
 """
 
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STATIC = ROOT / "api" / "static"
-SCREENSHOTS = Path(os.environ.get("SONGHUA_SCREENSHOTS") or ROOT / "build" / "screenshots")
+SCREENSHOTS = Path(os.environ.get("TEST_SCREENSHOTS") or ROOT / "build" / "screenshots")
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 SMALLEST = {"width": 360, "height": 740}

@@ -4,7 +4,7 @@ Real are the journal (on a disk that forgets what was not synced), decoding, the
 consumer with the engine, and the outbox over SQLite; doubles are the broker, the telemetry store and the targets. The
 model keeps every message that it handed over and works out by itself what must have become of it. After every step the
 counters must say exactly that; in the end the store, the alarms and the notifications must be those of a run without
-any trouble. SONGHUA_LONG=1 runs 2,000 sequences.
+any trouble. TEST_LONG=1 runs 2,000 sequences.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ T = TypeVar("T")
 Trouble = Literal["away", "reply lost"]
 Kind = Literal["reading", "refused", "poison", "control"]
 
-LONG = bool(os.environ.get("SONGHUA_LONG"))
+LONG = bool(os.environ.get("TEST_LONG"))
 METERS = [city.device(f"m{n}", profile="songhua/wm-15") for n in range(3)]
 FLOWS = (1.0, 2.0, 3.5, 4.5)
 REFUSED = 7.0  # m3/h: the store takes no such reading
