@@ -18,6 +18,7 @@ from ingest.inbox import Inbox
 from ingest.packets import parse
 
 _CONNECT_TIMEOUT = 5.0  # s until CONNACK
+_SUBACK_TIMEOUT = 10.0  # s; queued messages may come first
 _ASK_AFTER = 1.0  # s without a byte: a broker that has nothing for us must be told from one that hangs
 _PINGREQ = b"\xc0\x00"
 _DISCONNECT = b"\xe0\x00"  # normal disconnection: the broker keeps the session
@@ -59,6 +60,7 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[str] = loop.create_future()  # why
         self._connack: asyncio.Future[mqtt5.ConnAckPacket] = loop.create_future()
+        self._subscribed = False
         self._reading = True
         self._keep_alive = options.keep_alive
         self.heard = self._sent = time.monotonic()
@@ -96,11 +98,14 @@ class Connection(asyncio.Protocol):
         A peer silent for 1.5 x keep-alive is gone, whatever TCP thinks (half-open connections).
         """
         limit = self._keep_alive
+        opened = time.monotonic()
         ask_after = min(_ASK_AFTER, limit / 4)
         while True:
             await asyncio.wait([self._ended], timeout=ask_after)
             if self._ended.done():
                 raise ConnectionError(self._ended.result())
+            if not self._subscribed and self._reading and time.monotonic() - opened > _SUBACK_TIMEOUT:
+                raise ConnectionError("the broker has not confirmed the subscription")
             silent = time.monotonic() - self.heard
             if self._reading and silent > limit * 1.5:
                 raise ConnectionError(f"the broker has not answered for {silent:.0f} s")
@@ -182,6 +187,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(packet, mqtt5.SubAckPacket):
             if refused := [code.name for code in packet.reason_codes if int(code) >= 128]:
                 raise ValueError(f"subscription refused: {', '.join(refused)}")
+            self._subscribed = True
         elif isinstance(packet, mqtt5.DisconnectPacket):
             raise ValueError(f"disconnected: {packet.reason_code.name}")
 
