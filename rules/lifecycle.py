@@ -5,8 +5,10 @@ copy of its alarm. Owns every episode that is not over and, for comments and ver
 Refusals are answers, not errors.
 
 An episode begins with a raise. Raised again before it was acknowledged, it goes on (`occurrences`). It ends in NORM:
-acknowledged and returned. A raise that comes out of a device's backlog is kept back until the backlog ends: still
-active then, it pages; already over, it is recorded without paging.
+acknowledged and returned. Where the very condition that began it is then found to have lasted (a reading denied for a
+moment what the clock had found), it goes on under its key, which is the start of the condition. A raise that comes out
+of a device's backlog is kept back until the backlog ends: still active then, it pages; already over, it is recorded
+without paging.
 """
 
 import copy
@@ -93,12 +95,10 @@ class Lifecycle:
         """
         key: Key = (rule.id, place.kind, place.id)
         episode = self.episodes.get(key)
-        cause = "raise"
         if episode is None:
             episode = self._begin(rule, place, start, children)
-        else:
-            cause = "reraise"
         alarm = episode.alarm
+        cause = "reraise" if alarm.version else "raise"
         alarm.evidence = evidence
         facts = evidence | {"children": children or None}
         alarm.explanation_zh = text(rule.explanation_zh, facts, place.id, place.name_zh)
@@ -122,7 +122,7 @@ class Lifecycle:
 
     def _begin(self, rule: Rule, place: Place, start: Milliseconds, children: int) -> Episode:
         identity = alarm_id(rule.id, place.kind, place.id, start)
-        alarm = Alarm(
+        alarm = self.ended.get(identity) or Alarm(
             id=identity,
             rule=rule.id,
             subject_kind=place.kind,
@@ -147,6 +147,7 @@ class Lifecycle:
             children=children,
             occurrences=0,
         )
+        alarm.acked_at = alarm.acked_by = None
         key: Key = (rule.id, place.kind, place.id)
         episode = self.episodes[key] = Episode(alarm)
         self._keys[identity] = key
@@ -223,15 +224,13 @@ class Lifecycle:
         """Do what a person asked, or say why not (zh / en)."""
         key = self._keys.get(action.alarm)
         note = action.arguments.get("note")
-        if key is None:
+        if key is None or self.episodes[key].alarm.state is State.NORM:  # over, or kept back and not yet to be seen
             return self._apply_ended(action, now, note)
         episode = self.episodes[key]
         alarm = episode.alarm
         if action.kind in ("acknowledge", "shelve", "unshelve") and action.seen_version != alarm.version:
             moved_on = f"the alarm has moved on to version {alarm.version}: reload, then decide"
             return f"告警已更新到第 {alarm.version} 版，请刷新后再操作 / {moved_on}"
-        if alarm.version == 0:
-            return _UNKNOWN
         match action.kind:
             case "acknowledge":
                 if alarm.state not in (State.UNACK, State.RTNUN):
@@ -317,10 +316,11 @@ class Lifecycle:
         if to_state is not State.SHLVD:
             self.shelved.discard(key)
         (self.suppressed.add if to_state is State.DSUPR else self.suppressed.discard)(key)
-        if to_state is State.NORM:
-            self._end(key, alarm)
-        else:
+        if to_state is not State.NORM:
             self.active[alarm.id] = alarm
+            self.ended.pop(alarm.id, None)
+        elif from_state is not State.NORM:
+            self._end(key, alarm)
         self._out.append(
             Transition(
                 alarm=copy.copy(alarm),
@@ -336,21 +336,22 @@ class Lifecycle:
         )
 
     def _end(self, key: Key, alarm: Alarm) -> None:
-        if self._keys.pop(alarm.id, None) is not None:
-            del self.episodes[key]
-            self.active.pop(alarm.id, None)
+        del self._keys[alarm.id], self.episodes[key], self.active[alarm.id]
         self.ended[alarm.id] = alarm
         while len(self.ended) > _ENDED:
             self.ended.popitem(last=False)
 
     def restore(self, episodes: list[Episode], ended: list[Alarm]) -> None:
         """Take over the episodes of a snapshot; everything else here follows from them."""
+        self.ended = OrderedDict((alarm.id, alarm) for alarm in ended)
         for episode in episodes:
             alarm = episode.alarm
+            if alarm.id in self.ended:
+                self.ended[alarm.id] = alarm
             key: Key = (alarm.rule, alarm.subject_kind, alarm.subject_id)
             self.episodes[key] = episode
             self._keys[alarm.id] = key
-            if alarm.version:
+            if alarm.state is not State.NORM:
                 self.active[alarm.id] = alarm
             if episode.kept is not None:
                 self.kept.add(key)
@@ -358,7 +359,6 @@ class Lifecycle:
                 self.suppressed.add(key)
             elif alarm.state is State.SHLVD:
                 self.shelved.add(key)
-        self.ended = OrderedDict((alarm.id, alarm) for alarm in ended)
 
 
 _UNKNOWN = "告警不存在或早已结束 / no such alarm, or it ended long ago"

@@ -73,6 +73,28 @@ def test_raised_again_after_the_end_is_a_new_episode(tmp_path: Path) -> None:
     assert (second.cause, second.alarm.version) == ("raise", 1)
 
 
+def test_the_condition_of_an_ended_episode_found_to_have_lasted_continues_it_under_its_key(tmp_path: Path) -> None:
+    """Several values of one second: the alarm that begins at that second is one alarm, whoever denied it meanwhile."""
+    engine, first = raised(tmp_path)
+    acked = engine.apply(action("acknowledge", first), at(0))[1]
+    back = flow(engine, 0, 1)
+    restored = Engine(rules(tmp_path, NOW), CATALOGUE, registry([device()]))
+    restored.restore(engine.snapshot())
+    for each in (engine, restored):
+        again = flow(each, 0, 3)
+        whole = [first, *acked, *back, *again]
+        assert path(*whole) == [
+            ("raise", "NORM", "UNACK"),
+            ("acknowledge", "UNACK", "ACKED"),
+            ("return", "ACKED", "NORM"),
+            ("reraise", "NORM", "UNACK"),
+        ]
+        assert len({t.alarm.id for t in whole}) == 1
+        assert [t.alarm.version for t in whole] == [1, 2, 3, 4]
+        assert (again[0].alarm.acked_at, again[0].alarm.occurrences, again[0].notify) == (None, 2, True)
+        assert path(*each.apply(action("acknowledge", again[0]), at(95))[1]) == [("acknowledge", "UNACK", "ACKED")]
+
+
 def test_flapping_pages_five_times_an_hour_and_counts_the_rest(tmp_path: Path) -> None:
     engine, first = raised(tmp_path)
     transitions = [first]
