@@ -49,7 +49,6 @@ class ConsumerTask:
         self._feed = feed
         self.consumer = consumer
         self.position = 0  # last sequence it accepted (in memory; `consumer.position` is the durable one)
-        self.clock: Milliseconds = 0
         self.started = asyncio.Event()  # its tallies are loaded
         self.failing_since: float | None = None
         self.error = ""
@@ -62,7 +61,7 @@ class ConsumerTask:
             batch = await self._feed.next(self.position, _IDLE)
             if batch is not None:
                 await self._persist(partial(self.consumer.accept, batch))
-                self.position, self.clock = batch.last, batch.clock
+                self.position = batch.last
             if self.position >= self._feed.frontier:
                 await self._persist(lambda: self.consumer.idle(time.time_ns() // 1_000_000))
             await asyncio.sleep(0)

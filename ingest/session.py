@@ -22,6 +22,7 @@ from ingest.inbox import Inbox
 log = structlog.get_logger(__name__)
 
 _BACKOFF = (0.1, 5.0)  # s, first and longest
+_STABLE = 5.0  # s; a connection that ends sooner (taken over, subscription refused) does not start the back-off anew
 
 
 @dataclass
@@ -56,6 +57,11 @@ class Session:
         """Begin connecting in the background; returns at once."""
         self._task = asyncio.create_task(self._stay_connected(), name="mqtt session")
 
+    async def ended(self) -> None:
+        """Wait for the loop that stays connected to end, which is a defect: raises what ended it."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
     async def stop(self) -> None:
         """Disconnect and keep the session at the broker; what is unacknowledged comes again next time."""
         if self._task is not None:
@@ -73,9 +79,13 @@ class Session:
             self._connection = Connection(options, self.inbox, self.source_of, self.clock)
             try:
                 resumed = await self._connection.open(self.endpoint)
-                delay = _BACKOFF[0]
                 self._established(resumed)
-                await self._connection.watch()
+                opened = time.monotonic()
+                try:
+                    await self._connection.watch()
+                finally:
+                    if time.monotonic() - opened > _STABLE:
+                        delay = _BACKOFF[0]
             except (OSError, ssl.SSLError) as error:
                 self._failed(str(error) or f"no answer from {self.endpoint.host}:{self.endpoint.port}")
             finally:

@@ -72,6 +72,7 @@ class IngestProcess:
         parts.session.expects_session = parts.journal.head > 0 and not self._forgetful_broker
         await parts.session.start()
         for name, work in (
+            ("session", parts.session.ended()),
             ("pipeline", parts.pipeline.run()),
             ("ledger", parts.ledger.run()),
             ("store", parts.store_task.run()),

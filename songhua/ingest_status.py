@@ -64,6 +64,7 @@ class StatusDocument:
         return {
             **counters,
             "missing": parts.ledger.gaps.missing,
+            "conflicts": parts.store.conflicts,
             "store_lag_s": self._lag(parts.store_task, now),
             "rules_lag_s": self._lag(parts.rules_task, now),
             "alarms_active": 0,
@@ -78,9 +79,10 @@ class StatusDocument:
 
     def _lag(self, task: ConsumerTask, now: float) -> float:
         """Age in seconds of the oldest message that the consumer has yet to take; 0 at the head."""
-        if task.position >= self._parts.journal.head or task.clock == 0:
+        waiting = self._parts.journal.read(task.position, 1) if task.position < self._parts.journal.head else None
+        if waiting is None or not waiting.messages:
             return 0.0
-        return round(max(0.0, now - task.clock / 1000), 1)
+        return round(max(0.0, now - waiting.messages[0].received_at / 1000), 1)
 
 
 def _count(engine: Engine) -> dict[str, int]:
