@@ -2,6 +2,7 @@
 
 A will arrives whenever the broker notices, perhaps after the gateway has connected again. So only the session that is
 in force may end itself, and a session that has ended does not come back: an online status of it is an old copy.
+Where nothing is known of a gateway, any status is taken. The engine (`rules.root_cause`) follows the same rule.
 Receives statuses in journal order; gives the rows that changed. Pure, no errors.
 """
 
@@ -22,6 +23,16 @@ class GatewayRow(msgspec.Struct, frozen=True):
     received_at: Milliseconds
 
 
+def supersedes(status: GatewayStatus, session: str, online: bool, at: Milliseconds | None) -> bool:
+    """Whether `status` says something new of a gateway last known in `session`; `at` as in `GatewayRow`."""
+    newer = at is None or status.at is None or status.at > at
+    if status.session != session:
+        return status.state == "online" and newer
+    if status.state == "offline":
+        return online
+    return not online and status.at is not None and newer
+
+
 class GatewaySessions:
     """The newest state per gateway."""
 
@@ -30,21 +41,12 @@ class GatewaySessions:
 
     def apply(self, status: GatewayStatus) -> GatewayRow | None:
         """The new row, or None where `status` says nothing new."""
-        known = self._states.get(status.gateway)
-        if known is not None and not _supersedes(status, known):
-            return None
-        at = status.at
-        if at is None and known is not None and known.session == status.session:
-            at = known.at
+        known, at = self._states.get(status.gateway), status.at
+        if known is not None:
+            if not supersedes(status, known.session, known.state == "online", known.at):
+                return None
+            if at is None and known.session == status.session:
+                at = known.at
         state = GatewayRow(status.gateway, status.state, status.session, at, status.received_at)
         self._states[status.gateway] = state
         return state
-
-
-def _supersedes(status: GatewayStatus, known: GatewayRow) -> bool:
-    newer = known.at is None or status.at is None or status.at > known.at
-    if status.session != known.session:
-        return status.state == "online" and newer
-    if status.state == "offline":
-        return known.state == "online"
-    return known.state == "offline" and status.at is not None and newer

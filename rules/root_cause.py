@@ -1,8 +1,8 @@
 """Gateways: their connection state from status messages and wills, and the one alarm that stands for everything
 behind a dead one.
 
-A will is written at CONNECT and may arrive after the gateway has come back: the will of an earlier session is
-ignored. The episode of a gateway's alarm is its session. While every gateway that recently heard a device is down,
+A will is written at CONNECT and may arrive after the gateway has come back: `rules.gateway_sessions` says which status
+counts. The episode of a gateway's alarm is its session. While every gateway that recently heard a device is down,
 the device's non-critical alarms are suppressed by design (ISA-18.2 DSUPR). Owns the state of each gateway; raises
 nothing.
 """
@@ -14,31 +14,32 @@ import msgspec
 
 from devices.model import GatewayStatus, Milliseconds
 from rules import evidence, places
+from rules.gateway_sessions import supersedes
 from rules.lifecycle import Key, Lifecycle
 from rules.model import alarm_id
 from rules.pack import Rule
 from rules.subjects import NEVER, SUPPRESSED, DeviceSubject
 from storage.registry import RegistryView
 
-_OLD_SESSIONS = 8
 RECENT = 3  # a gateway heard a device recently within this many learnt intervals
 
 
 class GatewayState(msgspec.Struct):
-    """`since` is the receive time of the last change, `drops` how often this session went offline, `back` when it
-    came back (listening clock); `due` is the processing time at which being offline becomes an alarm.
+    """`at` is the newest time that the gateway gave in `session`, `since` the receive time of the last change, `drops`
+    how often this session went offline, `back` when it came back (listening clock); `due` is the processing time at
+    which being offline becomes an alarm.
     """
 
     id: str
     district: str
     session: str = ""
+    at: Milliseconds | None = None
     online: bool = True
     since: Milliseconds = 0
     drops: int = 0
     back: Milliseconds = -1
     due: Milliseconds = NEVER
     raised: bool = False
-    old: list[str] = []
 
 
 class Gateways:
@@ -57,15 +58,13 @@ class Gateways:
         """The gateway whose state changed by this message, None where it says nothing new."""
         state = self.states.get(status.gateway)
         if state is None:
-            state = self.states[status.gateway] = GatewayState(status.gateway, status.district, status.session)
-            if status.state == "online":
-                state.since = status.received_at
-                return None
+            state = GatewayState(status.gateway, status.district, status.session, since=status.received_at)
+            self.states[status.gateway] = state
+        elif not supersedes(status, state.session, state.online, state.at):
+            return None
         elif status.session != state.session:
-            if status.session in state.old:
-                return None
-            state.old = [*state.old, state.session][-_OLD_SESSIONS:]
-            state.session, state.drops = status.session, 0
+            state.session, state.at, state.drops = status.session, None, 0
+        state.at = state.at if status.at is None else status.at
         online = status.state == "online"
         if online == state.online:
             return None

@@ -1,9 +1,12 @@
-"""The session rule: only the session in force may end itself, and what has ended stays ended."""
+"""The session rule: only the session in force may end itself, and what has ended stays ended. The rows that people
+see and the alarms of the engine follow the same one.
+"""
 
 import pytest
 
 from devices.model import GatewayStatus
 from rules.gateway_sessions import GatewayRow, GatewaySessions
+from rules.root_cause import Gateways
 from tests.unit.rules.scripted_engine import status
 
 ONLINE_1 = status(1, "g", "online", "s1", 100)
@@ -34,10 +37,19 @@ def state(*statuses: GatewayStatus) -> tuple[str, str]:
         ((ONLINE_1, WILL_1, ONLINE_2), ("online", "s2")),
         ((ONLINE_1, WILL_1, status(5, "g", "online", "s1", 500)), ("online", "s1")),
         ((ONLINE_2, WILL_2, ONLINE_1), ("offline", "s2")),
+        ((ONLINE_2, WILL_1), ("online", "s2")),
+        ((WILL_1, WILL_2), ("offline", "s1")),
+        ((WILL_1, ONLINE_2, WILL_1), ("online", "s2")),
     ],
 )
 def test_state_after_statuses(statuses: tuple[GatewayStatus, ...], expected: tuple[str, str]) -> None:
     assert state(*statuses) == expected
+    gateways = Gateways("gateway.down", 0)
+    for item in statuses:
+        gateways.take(item)
+    held = gateways.states["g"]
+    assert ("online" if held.online else "offline", held.session) == expected
+    assert gateways.down == (set() if held.online else {"g"})
 
 
 def test_a_will_keeps_the_time_the_gateway_gave() -> None:
