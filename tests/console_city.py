@@ -180,31 +180,37 @@ class ConsoleCity:
         """The zone that a device belongs to."""
         return next(zone for zone in self.city.zones if zone.id == device.zone)
 
+    @property
+    def starved(self) -> list[Device]:
+        """Pressure points of one district metered area that all lack pressure from one moment on."""
+        supply = self.of_family("pipe_supply")
+        return [device for device in supply if device.zone == supply[1].zone]
+
     def _incidents(self) -> list[Incident]:
-        meters, drains, supply = (self.of_family(name) for name in ("water_meter", "pipe_drainage", "pipe_supply"))
+        meters, drains = (self.of_family(name) for name in ("water_meter", "pipe_drainage"))
         plan = [
-            ("burst", meters[4], 34, 4.4),
-            ("burst", meters[31], 19, 3.9),
-            ("manhole", drains[2], 22, 0.93),
-            ("supply_low", supply[1], 17, 0.09),
-            ("manhole", drains[5], 58, 0.9),
+            ("burst", [meters[4]], 34, 4.4),
+            ("burst", [meters[31]], 19, 3.9),
+            ("manhole", [drains[2]], 22, 0.93),
+            ("supply_low", self.starved, 16, 0.09),
+            ("manhole", [drains[5]], 58, 0.9),
         ]
         return [
             Incident(
                 id=f"console-{index}",
                 kind=kind,  # type: ignore[arg-type]
                 subject_kind="device",
-                subject=device.id,
-                family=device.family,
-                zone=device.zone,
-                district=device.district,
+                subject=devices[0].id,
+                family=devices[0].family,
+                zone=devices[0].zone,
+                district=devices[0].district,
                 begins=self.now - minutes * MINUTE,
                 ends=self.now + (2 * HOUR if minutes < 50 else -28 * MINUTE),
                 magnitude=magnitude,
                 expects="",
-                devices=(device.id,),
+                devices=tuple(device.id for device in devices),
             )
-            for index, (kind, device, minutes, magnitude) in enumerate(plan)
+            for index, (kind, devices, minutes, magnitude) in enumerate(plan)
         ]
 
     def _reading(self, device: Device, at: Milliseconds, changes: dict[str, float] | None = None) -> Reading:
@@ -288,6 +294,16 @@ class ConsoleCity:
         """The active alarm of a device."""
         return next(alarm for alarm in self.rules.active.values() if alarm.subject_id == device.id)
 
+    @property
+    def gateway_alarm(self) -> Alarm:
+        """The alarm of the gateway that is down."""
+        return next(alarm for alarm in self.rules.active.values() if alarm.subject_kind == "gateway")
+
+    def acknowledged_by(self, devices: Sequence[Device]) -> list[str | None]:
+        """Who acknowledged the active alarm of each of these devices."""
+        with self._lock:
+            return [self.alarm_of(device).acked_by for device in devices]
+
     def change_behind_the_back(self, device: str) -> None:
         """Somebody else comments on an alarm, so that the version a browser saw is no longer the newest."""
         with self._lock:
@@ -300,7 +316,7 @@ class ConsoleCity:
             self._commit(self.rules.apply(action, now)[1])
 
     def flood(self, count: int) -> None:
-        """So many more alarms of low priority, each a second older than the one before."""
+        """So many more alarms of low priority, each three minutes older than the one before: none of one cause."""
         template = self.alarm_of(self.burst)
         rows = [
             {name: getattr(template, name) for name in Alarm.__struct_fields__}
@@ -308,7 +324,7 @@ class ConsoleCity:
                 "id": f"{index:032x}",
                 "subject_id": f"flood-{index}",
                 "priority": "low",
-                "raised_at": self.now - 6 * HOUR - index * 1000,
+                "raised_at": self.now - 6 * HOUR - index * 3 * MINUTE,
                 "updated_at": self.now,
             }
             for index in range(count)
