@@ -1,7 +1,8 @@
 """Prometheus metrics: the status document as text (`/metrics`), and this process's own requests.
 
 `METRICS` describes every metric; the exposition is made from it, so a metric without a description cannot exist.
-Counters come from the status document and survive restarts; the request metrics start with the process.
+Counters come from the status document and survive restarts unless they say otherwise; the request metrics start with
+the process.
 """
 
 from collections.abc import Iterator
@@ -74,6 +75,28 @@ METRICS: tuple[MetricDescription, ...] = (
     _QUARANTINED,
     _reading("control", "非遥测报文", "Messages that are no telemetry (gateway status, network events)"),
     _reading("lost", "已知丢失的读数（序号缺口、QoS 0）", "Readings known to be lost (sequence gaps, QoS 0)"),
+    MetricDescription(
+        "songhua_readings_conflicting_total",
+        "counter",
+        "同一设备同一时间数值不同、被后到读数覆盖的读数",
+        "Readings overwritten by another one of the same device and time with other values",
+        key="conflicts",
+    ),
+    MetricDescription(
+        "songhua_readings_missing",
+        "gauge",
+        "序号缺失、仍可能补传的读数",
+        "Readings whose numbers are missing and that may still come",
+        key="missing",
+    ),
+    MetricDescription(
+        "songhua_sessions_lost_total",
+        "counter",
+        "本次 ingest 启动以来，重连时 MQTT 服务器已丢失会话的次数",
+        "Reconnects at which the broker had forgotten our session, since ingest started",
+        key="sessions_lost",
+    ),
+    MetricDescription("songhua_journal_bytes", "gauge", "消息日志大小", "Size of the journal", key="journal_bytes"),
     MetricDescription(
         "songhua_readings_pending", "gauge", "尚无结果的读数", "Readings without an outcome yet", key="pending"
     ),

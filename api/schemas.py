@@ -388,7 +388,11 @@ class Status(Document):
     quarantined_by_reason: dict[str, int]
     control: int
     pending: int
-    lost: int
+    lost: int = Field(description="Readings that will not come any more: their numbers are missing for 10 minutes.")
+    missing: int = Field(description="Readings whose numbers are missing; they may still come.")
+    conflicts: int = Field(description="Readings overwritten by another one of the same time; they are in quarantine.")
+    sessions_lost: int = Field(description="Since ingest started: connections at which the broker had forgotten us.")
+    journal_bytes: int = Field(description="Size of the journal on disk.")
     store_lag_s: float | None
     rules_lag_s: float | None
     alarms_active: int

@@ -17,7 +17,10 @@ from rules.tables import alarms
 from storage.tables import devices, gateway_states, gateways, process_status
 
 SILENT_AFTER: Milliseconds = 5_000
-TRAFFIC = ("received", "journalled", "stored", "late", "duplicate", "quarantined", "control", "pending", "lost")
+TRAFFIC = (
+    *("received", "journalled", "stored", "late", "duplicate", "quarantined", "control", "pending", "lost"),
+    *("missing", "conflicts", "sessions_lost", "journal_bytes"),
+)
 LAGS = ("store_lag_s", "rules_lag_s")
 ENTITIES = ("alarms_active", "alarms_unacknowledged", "devices", "gateways_online")
 _STOPPED = {"code": "ingest_stopped", "zh": "ingest 进程已停止", "en": "the ingest process is stopped"}

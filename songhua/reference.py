@@ -47,7 +47,8 @@ def metrics_page() -> str:
     ]
     return _page(
         "Metrics",
-        "`GET /metrics` answers in Prometheus' format, to a token or to this machine. Counters survive restarts.",
+        "`GET /metrics` answers in Prometheus' format, to a token or to this machine. "
+        "Counters survive restarts unless they say otherwise.",
         _table(("Name", "Type", "Labels", "Meaning", "含义"), rows),
     )
 

@@ -21,7 +21,10 @@ from storage.telemetry import Aggregate, AlarmMark, Point, Series
 
 NOW: Milliseconds = 1_767_225_600_000
 DISTRICTS = ("230102", "230103")
-COUNTERS = ("received", "journalled", "stored", "late", "duplicate", "quarantined", "control", "pending", "lost")
+COUNTERS = (
+    *("received", "journalled", "stored", "late", "duplicate", "quarantined", "control", "pending", "lost"),
+    *("missing", "conflicts", "sessions_lost", "journal_bytes"),
+)
 
 
 class MovableClock:

@@ -147,6 +147,10 @@ async def test_metrics_say_what_the_status_says(city: City, client: httpx.AsyncC
     for line in (
         "songhua_readings_received_total 1.0",
         "songhua_messages_journalled_total 2.0",
+        "songhua_readings_missing 10.0",
+        "songhua_readings_conflicting_total 11.0",
+        "songhua_sessions_lost_total 12.0",
+        "songhua_journal_bytes 13.0",
         'songhua_readings_quarantined_total{reason="malformed"} 6.0',
         "songhua_store_lag_seconds 0.5",
         "songhua_alarms_active 4.0",

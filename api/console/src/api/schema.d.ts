@@ -73,7 +73,9 @@ export interface paths {
         };
         /**
          * Get Readiness
-         * @description 200 while everything needed answers, 503 with the reasons otherwise. Degraded alone is 200, with its reasons.
+         * @description 503 while the service is down: its health says so, or ingest or the relational database does not answer.
+         *
+         *     Degraded is 200 with its reasons: without the telemetry store, for one, alarms go on and readings wait.
          */
         get: operations["get_readiness"];
         put?: never;
@@ -1103,6 +1105,11 @@ export interface components {
             alarms_active: number;
             /** Alarms Unacknowledged */
             alarms_unacknowledged: number;
+            /**
+             * Conflicts
+             * @description Readings overwritten by another one of the same time; they are in quarantine.
+             */
+            conflicts: number;
             /** Control */
             control: number;
             /** Devices */
@@ -1112,12 +1119,25 @@ export interface components {
             /** Gateways Online */
             gateways_online: number;
             health: components["schemas"]["Health"];
+            /**
+             * Journal Bytes
+             * @description Size of the journal on disk.
+             */
+            journal_bytes: number;
             /** Journalled */
             journalled: number;
             /** Late */
             late: number;
-            /** Lost */
+            /**
+             * Lost
+             * @description Readings that will not come any more: their numbers are missing for 10 minutes.
+             */
             lost: number;
+            /**
+             * Missing
+             * @description Readings whose numbers are missing; they may still come.
+             */
+            missing: number;
             /** Pending */
             pending: number;
             /** Quarantined */
@@ -1130,6 +1150,11 @@ export interface components {
             received: number;
             /** Rules Lag S */
             rules_lag_s: number | null;
+            /**
+             * Sessions Lost
+             * @description Since ingest started: connections at which the broker had forgotten us.
+             */
+            sessions_lost: number;
             /** Store Lag S */
             store_lag_s: number | null;
             /** Stored */
