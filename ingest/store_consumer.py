@@ -11,12 +11,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import structlog
 from sqlalchemy import Engine
 
 from devices.errors import PartialWriteError, TransientError
-from devices.model import DecodedBatch, Milliseconds, Reading, Rejection, reported
+from devices.model import DecodedBatch, Milliseconds, Reading, Rejection
 from devices.reasons import Reason
 from ingest.order import SeriesOrder, Sorted
 from storage import verdicts
@@ -93,7 +92,7 @@ class StoreConsumer:
         self.conflicts += len(decided.conflicts)
         self._refused += [*refused.values(), *damaged]
         words = "another message reported other values for the same time; the last one was kept"
-        self._overwritten += [_row(loser, Reason.invalid_value, words) for loser in decided.conflicts]
+        self._overwritten += [verdicts.on_reading(loser, Reason.invalid_value, words) for loser in decided.conflicts]
         await self._commit_if_due()
 
     async def idle(self, now: Milliseconds) -> None:
@@ -110,7 +109,10 @@ class StoreConsumer:
             if readings:
                 await self._store.write(readings)
         except PartialWriteError as error:
-            return {place: _row(readings[place], Reason.store_rejected, w) for place, w in error.rejected.items()}
+            return {
+                place: verdicts.on_reading(readings[place], Reason.store_rejected, w)
+                for place, w in error.rejected.items()
+            }
         return {}
 
     async def _newly_damaged(self, batch: DecodedBatch) -> list[Rejection]:
@@ -151,18 +153,3 @@ class StoreConsumer:
 
     def _tallies(self) -> dict[str, int]:
         return {name: getattr(self, name) for name in _TALLIES} | {"oldest": self._order.oldest or self.sequence}
-
-
-def _row(reading: Reading, reason: Reason, detail: str) -> Rejection:
-    payload = msgspec.json.encode({"time": reading.time, **reported(reading.values)})
-    return Rejection(
-        reading.sequence,
-        reading.index,
-        reason,
-        detail[:1000],
-        "store",
-        "",
-        payload,
-        reading.received_at,
-        reading.device.id,
-    )

@@ -9,15 +9,33 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import msgspec
 from sqlalchemy import Engine, select
 from sqlalchemy.engine import Connection
 
-from devices.model import Rejection
+from devices.model import Reading, Rejection, reported
+from devices.reasons import Reason
 from storage import tables
 from storage.metadata import insert_into, transaction
 
 Outcome = Literal["quarantined", "conflict"]
 _ROWS = 500  # per statement: SQLite limits the number of bound parameters
+
+
+def on_reading(reading: Reading, reason: Reason, detail: str) -> Rejection:
+    """The verdict on a reading that was good and did not last: refused by the store, or contradicted."""
+    payload = msgspec.json.encode({"time": reading.time, **reported(reading.values)})
+    return Rejection(
+        reading.sequence,
+        reading.index,
+        reason,
+        detail[:1000],
+        "store",
+        "",
+        payload,
+        reading.received_at,
+        reading.device.id,
+    )
 
 
 def load_cursor(engine: Engine, consumer: str, partition: int = 0) -> tuple[int, dict[str, Any]]:
