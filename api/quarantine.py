@@ -1,5 +1,7 @@
 """The quarantine: what arrived and was not stored, with the reason. For operators, because payloads may be personal.
 
+With `outcome=conflict`, the readings that another one of the same device and time overwrote.
+
 A scoped credential sees a row if the device or, for native topics, the topic places it in its districts and nothing
 places it elsewhere; what nothing places is for the whole city's credentials only.
 """
@@ -21,6 +23,7 @@ from api.service import ServiceDep
 from devices.reasons import Reason
 from rules.documents import rfc3339
 from storage.tables import devices, verdicts
+from storage.verdicts import Outcome
 
 router = APIRouter(prefix="/v1/quarantine", tags=["quarantine"])
 _NATIVE = "songhua/v1/"
@@ -33,6 +36,7 @@ _Number = Annotated[int, Path(ge=0, le=2**63 - 1)]
 def list_quarantine(
     principal: Operator,
     service: ServiceDep,
+    outcome: Outcome = "quarantined",
     reason: Annotated[Reason | None, Query()] = None,
     device: Identifier | None = None,
     limit: PageSize = 100,
@@ -40,7 +44,7 @@ def list_quarantine(
 ) -> Response:
     """Newest first; payloads are cut after 4 KB."""
     key = tuple_(verdicts.c.received_at, verdicts.c.partition, verdicts.c.sequence, verdicts.c.element)
-    query = _visible(principal)
+    query = _visible(principal, outcome)
     if reason is not None:
         query = query.where(verdicts.c.reason == reason)
     if device is not None:
@@ -70,10 +74,11 @@ def get_quarantined(
     element: Annotated[int, Path(ge=0, le=2**31 - 1)],
     principal: Operator,
     service: ServiceDep,
+    outcome: Outcome = "quarantined",
 ) -> Response:
     """One, with its payload up to 64 KB."""
     position = {"partition": partition, "sequence": sequence, "element": element}
-    query = _visible(principal).where(*(verdicts.c[name] == value for name, value in position.items()))
+    query = _visible(principal, outcome).where(*(verdicts.c[name] == value for name, value in position.items()))
     with service.engine.connect() as connection:
         row = connection.execute(query).one_or_none()
     if row is None:
@@ -81,8 +86,8 @@ def get_quarantined(
     return json_response(_verdict(row, _WHOLE))
 
 
-def _visible(principal: Principal) -> Select[*tuple[Any, ...]]:
-    query = select(verdicts).where(verdicts.c.outcome == "quarantined", not_(verdicts.c.discarded))
+def _visible(principal: Principal, outcome: Outcome) -> Select[*tuple[Any, ...]]:
+    query = select(verdicts).where(verdicts.c.outcome == outcome, not_(verdicts.c.discarded))
     if principal.districts is None:
         return query
     return query.outerjoin(devices, devices.c.id == verdicts.c.device).where(_placed_within(principal.districts))

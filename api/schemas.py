@@ -334,12 +334,15 @@ class Action(Document):
 
 
 class Verdict(Document):
-    """A message or element that was not stored. `payload` is base64: 4 KB of it in a list, 64 KB alone."""
+    """A message or element that was not stored, or (outcome conflict) was overwritten.
+
+    `payload` is base64: 4 KB of it in a list, 64 KB alone.
+    """
 
     partition: int
     sequence: int
     element: int
-    outcome: str
+    outcome: Literal["quarantined", "conflict"]
     reason: str
     detail: str
     source: str

@@ -1,4 +1,4 @@
-"""The quarantine as the command line reads it: verdicts with outcome `quarantined`, newest first.
+"""The quarantine as the command line reads it: what became no reading, or (outcome `conflict`) was overwritten.
 
 A verdict's key is its place: partition, journal sequence, element within the message. Read only; blocking. A payload
 is shown as text where it is UTF-8 and as hexadecimal where it is not.
@@ -13,6 +13,7 @@ from devices.errors import ConfigError
 from devices.model import Milliseconds
 from storage.metadata import transaction
 from storage.tables import verdicts
+from storage.verdicts import Outcome
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,11 @@ class Verdict:
             return fields | {"payload_hex": payload.hex()}
 
 
-def newest(engine: Engine, *, reason: str | None, device: str | None, limit: int) -> list[Verdict]:
+def newest(
+    engine: Engine, *, reason: str | None, device: str | None, limit: int, outcome: Outcome = "quarantined"
+) -> list[Verdict]:
     """At most `limit` verdicts, newest first."""
-    query = select(verdicts).where(verdicts.c.outcome == "quarantined")
+    query = select(verdicts).where(verdicts.c.outcome == outcome)
     if reason is not None:
         query = query.where(verdicts.c.reason == reason)
     if device is not None:
@@ -49,14 +52,14 @@ def newest(engine: Engine, *, reason: str | None, device: str | None, limit: int
     return _fetch(engine, query.order_by(*order).limit(limit))
 
 
-def find(engine: Engine, key: str) -> Verdict | None:
+def find(engine: Engine, key: str, outcome: Outcome = "quarantined") -> Verdict | None:
     """The verdict under `key`; raises `ConfigError` where `key` is not one."""
     try:
         partition, sequence, element = (int(part) for part in key.split("/"))
     except ValueError:
         raise ConfigError(f"{key}: expected PARTITION/SEQUENCE/ELEMENT, such as 0/1042/0") from None
     place = (verdicts.c.partition == partition, verdicts.c.sequence == sequence, verdicts.c.element == element)
-    found = _fetch(engine, select(verdicts).where(verdicts.c.outcome == "quarantined", *place))
+    found = _fetch(engine, select(verdicts).where(verdicts.c.outcome == outcome, *place))
     return found[0] if found else None
 
 

@@ -282,7 +282,7 @@ class City:
             topic = f"songhua/v1/{district}/{gateway}/wm-{district}-1/up"
             self.quarantine(int(district), topic=topic, device=device, element=element)
 
-    def quarantine(self, sequence: int, *, topic: str, device: str | None, element: int = 0) -> None:
+    def quarantine(self, sequence: int, *, topic: str, device: str | None, element: int = 0, **changes: Any) -> None:
         """Put a malformed message there."""
         row = {
             "partition": 0,
@@ -298,7 +298,7 @@ class City:
             "received_at": NOW,
         }
         with self.engine.begin() as connection:
-            connection.execute(insert(verdicts).values(row))
+            connection.execute(insert(verdicts).values(row | changes))
 
     def request_action(self, action: str, alarm: str) -> None:
         """An acknowledgement that rules has not answered yet, as the api writes it."""

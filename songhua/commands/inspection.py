@@ -11,9 +11,13 @@ import typer
 from songhua import exit_codes
 from songhua.commands.options import Json, Var
 from songhua.settings import load
+from storage.verdicts import Outcome
 
 quarantine = typer.Typer(help="Messages that became no reading, and why.", no_args_is_help=True)
 
+_Conflicts = Annotated[
+    bool, typer.Option("--conflicts", help="Readings that another one of the same time overwrote, instead.")
+]
 _LOCAL = ZoneInfo("Asia/Shanghai")
 
 
@@ -53,6 +57,7 @@ def _figure(value: float | None) -> str:
 def quarantine_list(
     reason: Annotated[str | None, typer.Option(help="Only this reason, such as malformed.")] = None,
     device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
+    conflicts: _Conflicts = False,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, newest first.")] = 20,
     as_json: Json = False,
     var: Var = None,
@@ -62,7 +67,8 @@ def quarantine_list(
     from songhua.quarantine import newest
 
     settings = load(var=var)
-    verdicts = newest(open_existing(settings), reason=reason, device=device, limit=limit)
+    outcome: Outcome = "conflict" if conflicts else "quarantined"
+    verdicts = newest(open_existing(settings), reason=reason, device=device, limit=limit, outcome=outcome)
     if as_json:
         print(json.dumps([verdict.as_json() for verdict in verdicts], ensure_ascii=False, indent=2))
         return
@@ -73,6 +79,7 @@ def quarantine_list(
 @quarantine.command("show")
 def quarantine_show(
     key: Annotated[str, typer.Argument(help="PARTITION/SEQUENCE/ELEMENT as printed by `quarantine list`.")],
+    conflicts: _Conflicts = False,
     as_json: Json = False,
     var: Var = None,
 ) -> None:
@@ -80,7 +87,7 @@ def quarantine_show(
     from songhua.database import open_existing
     from songhua.quarantine import find
 
-    verdict = find(open_existing(load(var=var)), key)
+    verdict = find(open_existing(load(var=var)), key, "conflict" if conflicts else "quarantined")
     if verdict is None:
         print(f"songhua: nothing is quarantined under {key}", file=sys.stderr)
         sys.exit(exit_codes.FAILED)

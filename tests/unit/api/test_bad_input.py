@@ -44,6 +44,7 @@ SOUND = {
     "state": ["UNACK", "ACKED,RTNUN"],
     "active": ["true", "0"],
     "priority": ["critical", "low,high"],
+    "outcome": ["quarantined", "conflict"],
     "reason": ["malformed"],
     "limit": ["1", "1000"],
     "cursor": ["WyJsYW1wIl0", "WzE3NjcyMjU2MDAwMDAsIjIzIl0", "WzEsMCwxLDBd"],

@@ -164,6 +164,10 @@ def test_the_quarantine_is_listed_newest_first_and_filtered(engine: Engine) -> N
     quarantined(engine, 2, reason="unknown_device", device="wm-1")
     quarantined(engine, 3, outcome="conflict")
     listed = quarantine.newest(engine, reason=None, device=None, limit=10)
+    conflicts = quarantine.newest(engine, reason=None, device=None, limit=10, outcome="conflict")
+    assert [verdict.key for verdict in conflicts] == ["0/3/0"]
+    assert quarantine.find(engine, "0/3/0") is None
+    assert quarantine.find(engine, "0/3/0", outcome="conflict") == conflicts[0]
     assert [verdict.key for verdict in listed] == ["0/2/0", "0/1/0"]
     assert [v.key for v in quarantine.newest(engine, reason="malformed", device=None, limit=10)] == ["0/1/0"]
     assert [v.key for v in quarantine.newest(engine, reason=None, device="wm-1", limit=10)] == ["0/2/0"]

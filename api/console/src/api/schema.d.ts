@@ -1204,7 +1204,9 @@ export interface components {
         };
         /**
          * Verdict
-         * @description A message or element that was not stored. `payload` is base64: 4 KB of it in a list, 64 KB alone.
+         * @description A message or element that was not stored, or (outcome conflict) was overwritten.
+         *
+         *     `payload` is base64: 4 KB of it in a list, 64 KB alone.
          */
         Verdict: {
             /** Detail */
@@ -1213,8 +1215,11 @@ export interface components {
             device: string | null;
             /** Element */
             element: number;
-            /** Outcome */
-            outcome: string;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "quarantined" | "conflict";
             /** Partition */
             partition: number;
             /** Payload */
@@ -1822,6 +1827,7 @@ export interface operations {
                 device?: string | null;
                 /** @description Most items in one page. */
                 limit?: number;
+                outcome?: "quarantined" | "conflict";
                 reason?: components["schemas"]["Reason"] | null;
             };
             header?: never;
@@ -1852,7 +1858,9 @@ export interface operations {
     };
     get_quarantined: {
         parameters: {
-            query?: never;
+            query?: {
+                outcome?: "quarantined" | "conflict";
+            };
             header?: never;
             path: {
                 element: number;
