@@ -22,8 +22,8 @@ from rules.committer import Committer, Messenger
 from rules.driver import Driver, RulesEngine
 from rules.effects import Cursor, Input, Place
 from rules.gateway_sessions import GatewaySessions
-from rules.model import Action, Alarm, SnapshotMismatch, Transition
-from rules.reconciliation import differences
+from rules.model import Action, SnapshotMismatch, Transition
+from rules.reconciliation import reconcile
 from rules.repository import CONSUMER, RulesRepository
 from storage.registry import Registry, RegistryView
 from storage.snapshots import Snapshot, SnapshotStore
@@ -80,7 +80,6 @@ class RulesConsumer:
         self._outage_told_at: Milliseconds = 0
         self._live = False
         self._cursor = Cursor()
-        self._committed_alarms: dict[str, Alarm] = {}
         self._gateways = GatewaySessions()
         self._tallies: Counter[str] = Counter()
 
@@ -143,7 +142,6 @@ class RulesConsumer:
         self._driver.engine.set_registry(self._view)
         self._cursor = self._repository.cursor()
         self._tallies = Counter(self._cursor.tallies)
-        self._committed_alarms = self._repository.open_alarms()
         self._gateways = GatewaySessions(self._repository.gateway_states())
         place = self._restore()
         self._driver.resume(place, self._repository.inputs_after(place))
@@ -167,7 +165,7 @@ class RulesConsumer:
         while rest is not None and rest.last > self._driver.sequence:
             if rest.first <= self._driver.sequence:
                 rest = rest.split(self._driver.sequence)[1]
-            self._catch_up(rest.first)
+            await self._catch_up(rest.first)
             end = self._unbroken(rest)
             piece, rest = rest.split(end) if end < rest.last else (rest, None)
             self._process(piece)
@@ -179,7 +177,7 @@ class RulesConsumer:
             self._watcher.result()
         if self._driver.sequence < self._cursor.sequence or self._committer.full:
             return
-        self._catch_up(self._driver.sequence + 1)
+        await self._catch_up(self._driver.sequence + 1)
         self._tell_outage(now)
         if not 0 <= now - self._ticked_at < _TICK_EVERY:
             self._ticked_at = now
@@ -206,22 +204,23 @@ class RulesConsumer:
         end = self._driver.unbroken(batch)
         return end if self._live else min(end, self._cursor.sequence)
 
-    def _catch_up(self, following: int) -> None:
+    async def _catch_up(self, following: int) -> None:
         """Repeat what came before sequence `following`; go live behind the cursor."""
         self._driver.repeat(following)
         if not self._live and following > self._cursor.sequence:
-            self._go_live()
+            await self._go_live()
 
-    def _go_live(self) -> None:
+    async def _go_live(self) -> None:
+        held = self._driver.engine.active
+        committed = await asyncio.to_thread(self._repository.open_alarms, list(held))
         self._live = True
         now = self._clock()
         if self._cursor.updated_at is not None:
             self._add(self._driver.outage(self._cursor.updated_at, now, now), [])
-        found = differences(self._committed_alarms, self._driver.engine.active, now)
+        found = reconcile(committed, held, now)
         if found:
             log.warning("rules.replay_differs", alarms=[transition.alarm.id for transition in found])
         self._add(None, found)
-        self._committed_alarms = {}
 
     def _tell_outage(self, now: Milliseconds) -> None:
         """Before the tick that would judge it: silence while nothing can reach us says nothing about a device."""

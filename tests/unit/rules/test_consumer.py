@@ -10,7 +10,7 @@ from devices.model import Zone
 from rules import committer
 from rules import consumer as consumer_module
 from rules.consumer import RulesConsumer
-from rules.tables import actions, engine_outages, engine_ticks
+from rules.tables import actions, alarms, engine_outages, engine_ticks
 from storage.registry import Registry
 from storage.tables import cursors, gateway_states
 from tests.unit.rules.consumer_world import World, refuse
@@ -263,6 +263,34 @@ async def test_without_a_snapshot_that_fits_alarms_are_told_anew_and_orphans_end
     await world.consumer.stop()
 
 
+@pytest.mark.parametrize("state", ["UNACK", "ACKED", "NORM"])
+async def test_an_alarm_of_which_the_database_knows_a_later_version_goes_on_from_there(
+    tmp_path: Path, state: str
+) -> None:
+    items = [reading(1, 0, 20.0), reading(2, 0, 1.0)]
+    world = World(tmp_path, items, 2)
+    await world.begin()
+    await world.feed(1)
+    await world.settle()
+    await world.consumer.stop()
+    with world.engine.begin() as connection:
+        connection.execute(alarms.update().values(version=5, state=state))
+    await world.begin()
+    await world.idle(300)
+    await world.settle()
+    told_again = [] if state == "UNACK" else [(6, "reset", state, "UNACK")]
+    assert [
+        (row["version"], row["cause"], row["from_state"], row["to_state"]) for row in world.transitions()[1:]
+    ] == told_again
+    await world.feed(2)
+    await world.settle()
+    (row,) = world.alarms()
+    assert (row["state"], row["version"]) == ("NORM", 6 + len(told_again))
+    assert world.transitions()[-1]["to_state"] == "NORM"
+    assert world.outbox()[-1]["id"] == f"{row['id']}:{row['version']}:mqtt"
+    await world.consumer.stop()
+
+
 async def test_the_time_we_were_down_is_told_to_the_engine_once_per_start(tmp_path: Path) -> None:
     world = World(tmp_path, RAISED, 3)
     await world.begin()
@@ -394,6 +422,7 @@ class TestDatabaseDown:
             await asyncio.sleep(0.05)
             assert not starting.done()
         await starting
+        await world.idle()
         with world.without_database():
             await world.feed(3)
             await self._attempts(world, 3)
