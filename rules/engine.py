@@ -501,7 +501,7 @@ class Engine:
         rule = self.families[subject.device.family].silence
         if rule is None or self.devices.get(subject.id) is not subject:
             return
-        if self.root_cause.gateways.graced(subject) > self.listening:
+        if self.cadence.ahead(self.root_cause.gateways.graced(subject)):
             self.cadence.watch(subject)
             return
         subject.watch |= SILENT

@@ -55,6 +55,12 @@ class Cadence:
     def _slot(self, subject: DeviceSubject) -> int:
         return (subject.listened + self.allowed(subject)) // _SLOT + 1
 
+    def ahead(self, moment: Milliseconds) -> bool:
+        """Whether `moment` lies in the slot looked at last, or later: no tick of a slot may find what another did not,
+        because a replay leaves some of them out.
+        """
+        return moment // _SLOT >= self._turned
+
     def due(self, listening: Milliseconds) -> Iterator[DeviceSubject]:
         """Devices quiet for longer than allowed at listening clock `listening`, in order of name; each is given once,
         then no longer watched.

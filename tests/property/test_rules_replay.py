@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from devices.model import DecodedBatch, GatewayStatus, Reading, Zone
@@ -132,6 +132,7 @@ def test_a_snapshot_anywhere_continues_as_if_nothing_had_happened(
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), lateness=st.sampled_from([0, 30_000]))
+@example(seed=304, lateness=0)  # the grace after a gateway's return ends within a slot of silence
 def test_ticks_that_did_not_matter_may_be_left_out(make: Callable[..., Engine], seed: int, lateness: int) -> None:
     calls = history(seed)
     engine, kept, whole = make(lateness), [], []
@@ -160,6 +161,7 @@ def test_the_cut_into_batches_changes_nothing(make: Callable[..., Engine], seed:
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32))
+@example(seed=172)  # three values of one second: raised, denied, raised
 def test_every_transition_follows_the_one_before_it(make: Callable[..., Engine], seed: int) -> None:
     """Versions of an alarm count 1, 2, 3; from_state is where the last one led; no return precedes its raise."""
     known: dict[str, Transition] = {}
