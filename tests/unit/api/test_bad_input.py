@@ -39,6 +39,7 @@ SOUND = {
     "zone": ["dma-230102"],
     "gateway": ["gw-230102"],
     "subject": ["wm-230102-1"],
+    "suppressed_by": [ALARM],
     "rule": ["wm.burst"],
     "q": ["wm", "设备"],
     "state": ["UNACK", "ACKED,RTNUN"],
