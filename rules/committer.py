@@ -98,8 +98,11 @@ class Committer:
         return not self.error and self.pending.snapshot is None and (self._saving is None or self._saving.done())
 
     async def room(self) -> None:
-        """Wait until not `full`; raises `TransientError` where that is up to the database."""
+        """Wait until not `full`; raises `TransientError` where that is up to the database, a defect where that ended the
+        committer.
+        """
         while self.full:
+            self._raise_defect()
             if self.error:
                 raise TransientError(f"{self.backlog} effects wait for the database: {self.error}")
             self._progress.clear()
@@ -108,9 +111,7 @@ class Committer:
 
     def nudge(self) -> None:
         """Something may have been added to `pending`. Raises what ended the committer, if a defect did."""
-        for task in (self._task, self._saving):
-            if task is not None and task.done():
-                task.result()
+        self._raise_defect()
         effects = self.pending
         moved = effects.sequence != self.cursor.sequence or effects.inputs
         if effects.urgent or (moved and time.monotonic() - self._committed_at >= _UNHURRIED):
@@ -132,7 +133,18 @@ class Committer:
         effects = self.pending
         return bool(effects.size or effects.snapshot or effects.sequence != self.cursor.sequence)
 
+    def _raise_defect(self) -> None:
+        for task in (self._task, self._saving):
+            if task is not None and task.done():
+                task.result()
+
     async def _run(self) -> None:
+        try:
+            await self._commit_what_comes()
+        finally:
+            self._progress.set()  # nobody waits for a committer that has ended
+
+    async def _commit_what_comes(self) -> None:
         while not self._stopping.is_set() or self._unfinished:
             await self._wanted.wait()
             if not self._stopping.is_set():

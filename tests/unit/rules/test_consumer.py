@@ -452,6 +452,20 @@ class TestDatabaseDown:
                 await world.pause()
 
 
+async def test_a_defect_in_the_committer_ends_the_wait_for_room(tmp_path: Path) -> None:
+    def defect() -> None:
+        raise KeyError("defect")
+
+    world = World(tmp_path, RAISED, 3)
+    await world.begin(backlog_limit=1)
+    world.faults.hooks["before commit"] = defect
+    await world.feed(2)
+    with pytest.raises(KeyError, match="defect"):
+        async with asyncio.timeout(5):
+            await world.feed(3)
+    await world.abandon()
+
+
 async def test_a_defect_in_the_committer_is_not_swallowed(tmp_path: Path) -> None:
     def defect() -> None:
         raise KeyError("defect")
