@@ -14,7 +14,7 @@ down, lanes wait and keep what they have sent but could not mark.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -154,7 +154,10 @@ class Lane:
 
 
 class Outbox:
-    """All lanes. `start` begins to deliver, `wake` after a commit, `close` stops and closes the targets."""
+    """All lanes. `start` begins to deliver, `wake` after a commit, `close` stops and closes the targets.
+
+    `tasks` run until `close`; one that ends before has failed, which is a defect.
+    """
 
     def __init__(
         self,
@@ -170,14 +173,14 @@ class Outbox:
         self._clock = clock
         self._rows = OutboxRows(engine)
         self.lanes = [Lane(self._rows, target, self._retry, clock) for target in targets]
-        self._workers: list[asyncio.Task[None]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: list[asyncio.Task[None]] = []
+        self._messages: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin to deliver."""
         for lane in self.lanes:
-            self._workers.append(self._spawn(lane.run(), f"outbox-{lane.target.name}"))
-        self._spawn(self._tidy(), "outbox-tidy")
+            self.tasks.append(asyncio.create_task(lane.run(), name=f"outbox-{lane.target.name}"))
+        self.tasks.append(asyncio.create_task(self._tidy(), name="outbox-tidy"))
 
     def wake(self) -> None:
         """There may be new rows."""
@@ -188,15 +191,17 @@ class Outbox:
         """Tell every target something about the service itself, past the database: a few attempts, without waiting."""
         for target in self.targets:
             notification = Notification(id=f"{kind}:{at}:{target.name}", kind=kind, at=at, title=title)
-            self._spawn(self._send_unstored(target, notification), f"outbox-{kind}-{target.name}")
+            task = asyncio.create_task(self._send_unstored(target, notification), name=f"outbox-{kind}-{target.name}")
+            self._messages.add(task)
+            task.add_done_callback(self._messages.discard)
 
     async def close(self) -> None:
         """Stop, with a little patience; what is then still in flight is sent again at the next start."""
         for lane in self.lanes:
             lane.stop()
-        if self._workers:
-            await asyncio.wait(self._workers, timeout=_CLOSING)
-        tasks = tuple(self._tasks)
+        if lanes := self.tasks[: len(self.lanes)]:
+            await asyncio.wait(lanes, timeout=_CLOSING)
+        tasks = (*self.tasks, *self._messages)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -224,12 +229,6 @@ class Outbox:
             except TransientError as error:
                 log.warning("outbox cannot forget what was sent", error=str(error))
             await asyncio.sleep(_TIDY_EVERY)
-
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

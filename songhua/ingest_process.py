@@ -14,7 +14,7 @@ from contextlib import suppress
 import structlog
 
 from devices.errors import TransientError
-from songhua import broker, heartbeat, migrations
+from songhua import broker, heartbeat, migrations, retention
 from songhua.ingest_parts import Parts
 from songhua.ingest_status import StatusDocument
 from songhua.settings import Settings
@@ -51,6 +51,7 @@ class IngestProcess:
         self.parts.session.on_link = self._link_changed
         self._status = StatusDocument(self.parts)
         self._forgetful_broker = broker.is_embedded(settings)  # it starts and ends with us, and so do its sessions
+        self._retention = settings.retention
         self._revision = -1
         self._loading: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()  # once
@@ -81,6 +82,7 @@ class IngestProcess:
             ("trim", self._trim()),
             ("registry", self._follow_registry()),
             ("counts", self._status.follow()),
+            ("retention", retention.follow(parts.telemetry, self._retention)),
         ):
             self.tasks.append(asyncio.create_task(work, name=name))
         await self._settle()
@@ -89,8 +91,11 @@ class IngestProcess:
 
     @property
     def watched(self) -> list[asyncio.Task[None]]:
-        """What must not end by itself: `tasks`, and the heartbeat, which outlives them to tell of the stop."""
-        return self.tasks if self._beat is None else [*self.tasks, self._beat]
+        """What must not end by itself: `tasks`, and what outlives them: the outbox, and the heartbeat that tells of the
+        stop.
+        """
+        outliving = [] if self._beat is None else [self._beat]
+        return [*self.tasks, *self.parts.outbox.tasks, *outliving]
 
     async def _settle(self) -> None:
         """Do not report before there is something to report: tallies loaded, rows counted, the broker tried."""

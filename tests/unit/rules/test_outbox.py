@@ -45,6 +45,21 @@ async def test_every_target_gets_every_notification_once(tmp_path: Path) -> None
     assert webhook.closed
 
 
+async def test_a_lane_that_fails_is_seen_by_whoever_watches(tmp_path: Path) -> None:
+    log = RecordingNotifier()
+    outbox = Outbox(Rows(tmp_path, log).engine, [log])
+
+    async def defect() -> bool:
+        raise KeyError("defect")
+
+    outbox.lanes[0].step = defect  # type: ignore[method-assign]
+    await outbox.start()
+    (ended,), _ = await asyncio.wait(outbox.tasks, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    with pytest.raises(KeyError, match="defect"):
+        ended.result()
+    await outbox.close()
+
+
 async def test_a_wake_delivers_without_waiting_for_the_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "_POLL", 3600.0)
     log = RecordingNotifier()
