@@ -20,6 +20,7 @@ class Facts:
     store_error: str = ""
     database_error: str = ""
     rules_error: str = ""
+    notifications_dead: int = 0  # within the last hour
     clock_distrusted: bool = False
     session_lost_ago: float | None = None  # s
     imbalance: int = 0
@@ -63,6 +64,10 @@ def _reasons(facts: Facts) -> Sequence[dict[str, str]]:
         found.append(
             _reason("rules_failing", f"规则引擎无法提交结果：{text}", f"rules cannot commit their effects: {text}")
         )
+    if facts.notifications_dead:
+        count = facts.notifications_dead
+        zh = f"最近一小时有 {count} 条通知未能送达，已放弃"
+        found.append(_reason("notifications_dead", zh, f"{count} notifications were given up within the last hour"))
     if facts.clock_distrusted:
         zh = "多数设备的时间领先于本机，本机时钟可能有误"
         found.append(_reason("clock_distrusted", zh, "most devices are ahead of this machine: its clock may be wrong"))

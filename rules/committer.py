@@ -98,7 +98,7 @@ class Committer:
         return not self.error and self.pending.snapshot is None and (self._saving is None or self._saving.done())
 
     async def room(self) -> None:
-        """Wait until not `full`; raises `TransientError` where that is up to the database, a defect where that ended the
+        """Wait until not `full`; raises `TransientError` where that is up to the database, and a defect that ended the
         committer.
         """
         while self.full:

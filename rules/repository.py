@@ -148,6 +148,14 @@ def alarm_counts(engine: Engine) -> AlarmCounts:
     return AlarmCounts(active, unacknowledged, by_priority)
 
 
+def dead_notifications(engine: Engine, since: Milliseconds) -> tuple[int, int]:
+    """Notifications given up: all that are kept, and those since then."""
+    dead = select(func.count(), func.count().filter(outbox.c.sent_at >= since)).where(outbox.c.state == "dead")
+    with transaction(engine) as connection:
+        every, recent = connection.execute(dead).one()
+    return every, recent
+
+
 def alarm_from_row(row: RowMapping) -> Alarm:
     """The alarm behind a row of `alarms`."""
     return msgspec.convert({name: row[name] for name in Alarm.__struct_fields__}, Alarm)

@@ -13,12 +13,13 @@ from sqlalchemy import Engine, func, select
 from devices.errors import TransientError
 from ingest import accounting, health
 from ingest.consumer import ConsumerTask
-from rules.repository import alarm_counts
+from rules.repository import alarm_counts, dead_notifications
 from songhua.ingest_parts import Parts
 from storage.metadata import transaction
 from storage.tables import devices, gateway_states
 
 _COUNT_EVERY = 1.0  # s
+_DEAD_SHOWN = 3600.0  # s
 
 
 class StatusDocument:
@@ -27,6 +28,7 @@ class StatusDocument:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._counted: dict[str, int] = {}
+        self._dead = (0, 0)  # notifications, ever and within the last hour
         self._database_error = ""
         self._unbalanced = 0
         self.session_lost_at: float | None = None
@@ -41,6 +43,8 @@ class StatusDocument:
         """Count now; without an answer the last figures stay."""
         try:
             self._counted = await asyncio.to_thread(_count, self._parts.engine)
+            since = int((time.time() - _DEAD_SHOWN) * 1000)
+            self._dead = await asyncio.to_thread(dead_notifications, self._parts.engine, since)
             self._database_error = ""
         except TransientError as error:
             self._database_error = str(error)
@@ -57,6 +61,7 @@ class StatusDocument:
             store_error=parts.store_task.error,
             database_error=self._database_error or parts.ledger.error or parts.store.database_error,
             rules_error=parts.rules_task.error or parts.rules.database_error,
+            notifications_dead=self._dead[1],
             clock_distrusted=parts.clock.distrusted,
             session_lost_ago=None if self.session_lost_at is None else now - self.session_lost_at,
             imbalance=accounting.difference(counters),
@@ -73,6 +78,7 @@ class StatusDocument:
             "gateways_online": 0,
             **self._counted,
             "sessions_lost": parts.session.sessions_lost,
+            "notifications_dead": self._dead[0],
             "journal_bytes": parts.journal.size,
             "health": health.document(facts),
         }

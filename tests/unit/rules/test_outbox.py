@@ -13,6 +13,7 @@ from rules.documents import Notification
 from rules.notifiers import Undeliverable
 from rules.outbox import Outbox, Retry
 from rules.outbox_rows import OutboxRows
+from rules.repository import dead_notifications
 from tests.unit.rules.recording_notifier import RecordingNotifier, Rows, down
 
 QUICK = Retry(first=0.002, longest=0.01)
@@ -199,7 +200,10 @@ async def test_a_refusal_for_good_is_visible_and_the_next_version_goes(tmp_path:
     await outbox.start()
     await until(lambda: rows.states() == {"a:1:log": "dead", "a:2:log": "sent"})
     await outbox.close()
-    assert rows.row("a:1:log")["error"] == "HTTP 400"
+    given_up = rows.row("a:1:log")
+    assert given_up["error"] == "HTTP 400"
+    assert dead_notifications(rows.engine, given_up["sent_at"]) == (1, 1)  # type: ignore[arg-type]
+    assert dead_notifications(rows.engine, given_up["sent_at"] + 1) == (1, 0)  # type: ignore[operator]
     assert (outbox.lanes[0].dead, outbox.lanes[0].sent) == (1, 1)
 
 
