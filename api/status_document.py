@@ -51,10 +51,11 @@ def _health(ingest: dict[str, Any], silent: list[str]) -> dict[str, Any]:
         health = {"state": "down", "reasons": [_STOPPED]}
     else:
         health = ingest.get("health", {"state": "ok", "reasons": []})
-    if "ingest" in silent:
-        health = {**health, "state": "down"}
+    if "ingest" in silent:  # said before what it said itself the last time
+        health = {"state": "down", "reasons": [_not_answering("ingest"), *health["reasons"]]}
     for process in silent:
-        health = degraded(health, _not_answering(process))
+        if process != "ingest":
+            health = degraded(health, _not_answering(process))
     return health
 
 

@@ -156,6 +156,7 @@ class ConsoleCity:
         self._sequence = 0
         self._lock = threading.Lock()
         self._gateways: dict[str, GatewayRow] = {}
+        self.health: dict[str, Any] = {"state": "ok", "reasons": []}  # what ingest says of itself
         self._counters = {"received": 0, "stored": 0, "late": 0, "duplicate": 0, "control": 0}
         self.incidents = self._incidents()
         self._waveforms: dict[str, Waveform] = build_waveforms(
@@ -382,7 +383,7 @@ class ConsoleCity:
             "alarms_unacknowledged": counts.unacknowledged,
             "devices": len(self.city.devices),
             "gateways_online": len(self.city.gateways) - 1,
-            "health": {"state": "ok", "reasons": []},
+            "health": self.health,
         }
         report(self.database, document, at=time.time_ns() // 1_000_000)
 

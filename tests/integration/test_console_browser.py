@@ -315,6 +315,28 @@ def test_a_broken_connection_is_visible_and_nothing_is_missed_when_it_returns(
     expect(page.locator(".row").filter(has_text=city.fresh.id)).to_be_visible()
 
 
+def test_a_service_that_receives_nothing_does_not_look_live(
+    city: ConsoleCity, serve: Callable[..., str], visit: Callable[..., Visit]
+) -> None:
+    window = visit(serve(), "en")
+    page, link = window.page, window.page.locator(".link")
+    window.log_in(city.login_code())
+    expect(link).to_have_text(window.words["live"])
+    degraded = {"code": "store_down", "zh": "时序库无法写入", "en": "the telemetry store takes nothing"}
+    city.health = {"state": "degraded", "reasons": [degraded]}
+    expect(page.get_by_role("navigation").get_by_label("Ingest is degraded")).to_be_visible()
+    expect(link).to_have_text(window.words["live"])
+    down = {"code": "broker_unreachable", "zh": "无法连接 MQTT 服务器", "en": "no connection to the broker"}
+    city.health = {"state": "down", "reasons": [down]}
+    expect(link).to_have_text("Ingest is down")
+    link.get_by_role("link").click()
+    expect(page.locator(".verdict li")).to_have_text("No connection to the broker")
+    window.shoot("down")
+    city.health = {"state": "ok", "reasons": []}
+    expect(link).to_have_text(window.words["live"])
+    assert window.complaints == []
+
+
 def test_five_thousand_alarms_are_a_list_of_a_few_rows(
     city: ConsoleCity, serve: Callable[..., str], visit: Callable[..., Visit]
 ) -> None:

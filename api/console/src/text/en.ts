@@ -245,6 +245,8 @@ export const en: Texts = {
     degraded: "Ingest is degraded",
     down: "Ingest is down",
     okLead: "Every message received has its place; the store and the rules keep up.",
+    downLead: "Nothing new comes in: alarms and readings are from before. What was received is not lost.",
+    silentLead: "The message counts and lags below are what ingest last reported.",
     balance: "Where messages went",
     balanceLead: "received = stored + late + duplicate + quarantined + control + pending",
     messages: (n) => `readings from ${n} messages`,

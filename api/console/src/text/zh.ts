@@ -235,6 +235,8 @@ export const zh = {
     degraded: "接入降级",
     down: "接入中断",
     okLead: "收到的每条消息都有去处，存储与规则跟得上。",
+    downLead: "现在没有新数据进来：告警和读数停留在中断之前。已收到的消息不会丢失。",
+    silentLead: "下面的消息计数和滞后是 ingest 最后一次报告的数字。",
     balance: "消息去向",
     balanceLead: "收到 = 入库 + 迟到 + 重复 + 隔离 + 控制 + 处理中",
     messages: (n: string) => `次读数，来自 ${n} 条消息`,
