@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     lateness: Duration = Field(
         0, description="How far a reading may lie behind its own series and still be evaluated in order; 0s is fastest."
     )
+    retention: Duration = Field(
+        0,
+        description="Readings older than this are dropped from the telemetry store, in whole weeks (SQLite) or shards "
+        "(InfluxDB without a retention policy); 0s keeps them for ever.",
+    )
     journal_quota: Size = Field(
         2 << 30, description="Largest size of the journal. When full, songhua stops acknowledging; the broker keeps on."
     )

@@ -32,6 +32,8 @@ def test_units_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SONGHUA_JOURNAL_QUOTA", "512MiB")
     settings = load()
     assert settings.lateness == 90_000
+    assert settings.retention == 0
+    assert load(retention="400d").retention == 400 * 86_400_000
     assert settings.journal_quota == 512 * 1024 * 1024
 
 
