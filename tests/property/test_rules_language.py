@@ -14,6 +14,7 @@ from rules.fusion import FamilyPrograms
 from rules.interpret import Deadband, condition
 from rules.language import parse
 from rules.scopes import ReadingScope
+from tests.effort import examples
 
 CATALOGUE = load()
 FACTS = {"q3": 2.5, "zero": 0.0, "negative": -7.25}
@@ -75,7 +76,7 @@ def _evaluated(source: str, seen: dict[str, Any], band: Deadband, up: int, on: i
     return (program.step(subject, reading) ^ on) == 1, meant
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600, 6_000), deadline=None)
 @given(conditions, readings, bands, st.integers(0, 1), st.integers(0, 1), st.sampled_from(["ok", "clock,range"]))
 def test_compiled_conditions_mean_what_the_interpreter_says(
     source: str, seen: dict[str, Any], band: Deadband, up: int, on: int, quality: str
@@ -84,7 +85,7 @@ def test_compiled_conditions_mean_what_the_interpreter_says(
     assert compiled == meant
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300, 3_000), deadline=None)
 @given(
     st.sampled_from(["<", "<=", ">", ">="]), values, st.floats(-50, 50).filter(lambda v: abs(v) > 1e-3), st.booleans()
 )
@@ -101,7 +102,7 @@ def test_a_deadband_only_ever_keeps_an_alarm_longer(
         assert math.isclose(abs(value - setpoint), 0, abs_tol=0.05 * abs(setpoint) + 1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200, 2_000), deadline=None)
 @given(conditions, st.sets(st.sampled_from(NAMES), min_size=1))
 def test_a_missing_property_leaves_the_condition_as_it_is(source: str, missing: set[str]) -> None:
     expression = parse(source, "water_meter", CATALOGUE)

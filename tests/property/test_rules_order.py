@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from devices.model import Device, Reading
 from rules.engine import Engine
 from rules.model import Transition
+from tests.effort import examples
 from tests.unit.rules.engine_world import CATALOGUE, SILENCE, device, play, reading, registry, rule, rules
 
 RULES = (
@@ -49,7 +50,7 @@ def flows(seed: int, of: Device, count: int, every: int) -> list[Reading]:
     return items
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, 400), deadline=None)
 @given(seed=st.integers(0, 2**32), every=st.sampled_from([5, 10, 30, 60]))
 def test_duplicates_and_a_shuffle_of_a_minute_give_the_episodes_of_the_ordered_run(
     pack: list,
@@ -75,7 +76,7 @@ def test_duplicates_and_a_shuffle_of_a_minute_give_the_episodes_of_the_ordered_r
     assert episodes(out_of_order) == episodes(in_order)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, 400), deadline=None)
 @given(seed=st.integers(0, 2**32), every=st.sampled_from([10, 60]))
 def test_the_reorder_wait_changes_no_episode_of_an_ordered_run(
     pack: list,
@@ -89,7 +90,7 @@ def test_the_reorder_wait_changes_no_episode_of_an_ordered_run(
     assert episodes(at_once) == episodes(waiting)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, 400), deadline=None)
 @given(seed=st.integers(0, 2**32), data=st.data())
 def test_late_readings_and_duplicates_change_nothing(pack: list, seed: int, data: st.DataObject) -> None:  # type: ignore[type-arg]
     of = device(interval=10_000)
@@ -103,7 +104,7 @@ def test_late_readings_and_duplicates_change_nothing(pack: list, seed: int, data
     assert noisy.counters.late + noisy.counters.duplicate == len(late)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20, 200), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_silence_counts_receptions_whatever_their_order(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     pack = rules(tmp_path_factory.mktemp("pack"), SILENCE)

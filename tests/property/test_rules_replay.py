@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from devices.model import DecodedBatch, GatewayStatus, Reading, Zone
 from rules.engine import Engine
 from rules.model import Action, Transition
+from tests.effort import examples
 from tests.unit.rules.engine_world import (
     CATALOGUE,
     GATEWAY,
@@ -114,7 +115,7 @@ def plain(transitions: list[Transition]) -> list[Any]:
     return [msgspec.to_builtins(transition) for transition in transitions]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, 400), deadline=None)
 @given(seed=st.integers(0, 2**32), lateness=st.sampled_from([0, 30_000]), data=st.data())
 def test_a_snapshot_anywhere_continues_as_if_nothing_had_happened(
     make: Callable[..., Engine], seed: int, lateness: int, data: st.DataObject
@@ -130,7 +131,7 @@ def test_a_snapshot_anywhere_continues_as_if_nothing_had_happened(
     assert plain(out + drive(second, calls[cut:])) == plain(whole)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, 400), deadline=None)
 @given(seed=st.integers(0, 2**32), lateness=st.sampled_from([0, 30_000]))
 @example(seed=304, lateness=0)  # the grace after a gateway's return ends within a slot of silence
 def test_ticks_that_did_not_matter_may_be_left_out(make: Callable[..., Engine], seed: int, lateness: int) -> None:
@@ -144,7 +145,7 @@ def test_ticks_that_did_not_matter_may_be_left_out(make: Callable[..., Engine], 
     assert len(kept) < len(calls)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, 400), deadline=None)
 @given(seed=st.integers(0, 2**32), lateness=st.sampled_from([0, 30_000]))
 def test_the_cut_into_batches_changes_nothing(make: Callable[..., Engine], seed: int, lateness: int) -> None:
     calls = history(seed)
@@ -159,7 +160,7 @@ def test_the_cut_into_batches_changes_nothing(make: Callable[..., Engine], seed:
     assert plain(drive(make(lateness), pieces)) == plain(drive(make(lateness), calls))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20, 200), deadline=None)
 @given(seed=st.integers(0, 2**32))
 @example(seed=172)  # three values of one second: raised, denied, raised
 def test_every_transition_follows_the_one_before_it(make: Callable[..., Engine], seed: int) -> None:
