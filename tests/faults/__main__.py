@@ -31,7 +31,8 @@ def main() -> int:
         row = ROWS[number]
         print(f"row {number}: {row.fault} ...", end=" ", flush=True, file=sys.stderr)
         line = row.run(arguments.scale)
-        print(f"{'passed' if line.outcome.passed else 'FAILED'} in {line.seconds:.0f} s", file=sys.stderr)
+        words = "passed" if line.outcome.passed else f"FAILED ({'; '.join(line.outcome.failures)})"
+        print(f"{words} in {line.seconds:.0f} s", flush=True, file=sys.stderr)
         lines.append(line)
     print(f"\n{table(lines)}\n\nload average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the end")
     if arguments.json:
