@@ -6,6 +6,7 @@ Exit code 1 if any row fails. `--rows 1,4,10` chooses, `--scale 0.1` makes it sh
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def main() -> int:
     chosen = arguments.rows.split(",")
     if unknown := [number for number in chosen if number not in ROWS]:
         parser.error(f"there is no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that nothing is left running
     lines = []
     for number in chosen:
         row = ROWS[number]
