@@ -9,7 +9,6 @@ any trouble. TEST_LONG=1 runs 2,000 sequences.
 
 import asyncio
 import itertools
-import os
 import shutil
 import tempfile
 from collections import Counter, deque
@@ -51,6 +50,7 @@ from storage.journal import Message
 from storage.metadata import metadata, open_engine
 from storage.registry import Registry, RegistryView
 from storage.snapshots import SnapshotStore
+from tests.effort import examples
 from tests.faults.power_cut import Machine
 from tests.unit.rules import engine_world as city
 
@@ -58,7 +58,6 @@ T = TypeVar("T")
 Trouble = Literal["away", "reply lost"]
 Kind = Literal["reading", "refused", "poison", "control"]
 
-LONG = bool(os.environ.get("TEST_LONG"))
 METERS = [city.device(f"m{n}", profile="songhua/wm-15") for n in range(3)]
 FLOWS = (1.0, 2.0, 3.5, 4.5)
 REFUSED = 7.0  # m3/h: the store takes no such reading
@@ -597,7 +596,7 @@ def element(meter: int, time: int, flow: float) -> Element:
 
 TestServiceModel = ServiceModel.TestCase
 TestServiceModel.settings = settings(
-    max_examples=2_000 if LONG else 60,
+    max_examples=examples(60, 2_000),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -1,4 +1,4 @@
-"""5,000 generated requests over everything OpenAPI describes: no 5xx, every refusal a problem document.
+"""Generated requests over everything OpenAPI describes: no 5xx, every refusal a problem document.
 
 Parameters and bodies are drawn beside and inside what the specification allows; paths and names come from it.
 """
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from api.app import describable_app
 from api.openapi import describe
 from tests.api_city import City
+from tests.effort import examples
 
 DOCUMENT = describe(describable_app())
 # What never ends over this transport, and the probe that rightly says 503 while the clock runs on without ingest.
@@ -25,7 +26,7 @@ LEFT_OUT = ("/v1/stream", "/readyz")
 OPERATIONS = sorted(
     (path, method) for path, operations in DOCUMENT["paths"].items() for method in operations if path not in LEFT_OUT
 )
-REQUESTS = 5_000
+REQUESTS = examples(1_500, 5_000)
 ALARM = "23010200000000000000000000000000"
 SOUND = {
     "device": ["wm-230102-1", "lamp-230103-1"],
@@ -181,4 +182,4 @@ def test_no_request_makes_the_server_fail(city: City) -> None:
         loop.close()
     assert sum(seen.values()) >= REQUESTS * 0.9
     for status in (200, 202, 401, 404, 422):
-        assert seen[status] >= 20, seen
+        assert seen[status] >= REQUESTS / 250, seen
