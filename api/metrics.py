@@ -98,6 +98,13 @@ METRICS: tuple[MetricDescription, ...] = (
     ),
     MetricDescription("songhua_journal_bytes", "gauge", "消息日志大小", "Size of the journal", key="journal_bytes"),
     MetricDescription(
+        "songhua_notifications_dead",
+        "gauge",
+        "已放弃、仍保留在发件箱中的通知",
+        "Notifications that were given up and are kept in the outbox",
+        key="notifications_dead",
+    ),
+    MetricDescription(
         "songhua_readings_pending", "gauge", "尚无结果的读数", "Readings without an outcome yet", key="pending"
     ),
     MetricDescription(

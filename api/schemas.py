@@ -396,6 +396,7 @@ class Status(Document):
     conflicts: int = Field(description="Readings overwritten by another one of the same time; they are in quarantine.")
     sessions_lost: int = Field(description="Since ingest started: connections at which the broker had forgotten us.")
     journal_bytes: int = Field(description="Size of the journal on disk.")
+    notifications_dead: int = Field(description="Notifications that were given up and are kept in the outbox.")
     store_lag_s: float | None
     rules_lag_s: float | None
     alarms_active: int

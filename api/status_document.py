@@ -19,7 +19,7 @@ from storage.tables import devices, gateway_states, gateways, process_status
 SILENT_AFTER: Milliseconds = 5_000
 TRAFFIC = (
     *("received", "journalled", "stored", "late", "duplicate", "quarantined", "control", "pending", "lost"),
-    *("missing", "conflicts", "sessions_lost", "journal_bytes"),
+    *("missing", "conflicts", "sessions_lost", "journal_bytes", "notifications_dead"),
 )
 LAGS = ("store_lag_s", "rules_lag_s")
 ENTITIES = ("alarms_active", "alarms_unacknowledged", "devices", "gateways_online")

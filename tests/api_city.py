@@ -23,7 +23,7 @@ NOW: Milliseconds = 1_767_225_600_000
 DISTRICTS = ("230102", "230103")
 COUNTERS = (
     *("received", "journalled", "stored", "late", "duplicate", "quarantined", "control", "pending", "lost"),
-    *("missing", "conflicts", "sessions_lost", "journal_bytes"),
+    *("missing", "conflicts", "sessions_lost", "journal_bytes", "notifications_dead"),
 )
 
 

@@ -1138,6 +1138,11 @@ export interface components {
              * @description Readings whose numbers are missing; they may still come.
              */
             missing: number;
+            /**
+             * Notifications Dead
+             * @description Notifications that were given up and are kept in the outbox.
+             */
+            notifications_dead: number;
             /** Pending */
             pending: number;
             /** Quarantined */
