@@ -1,6 +1,7 @@
 """What must never be committed: addresses of registries, paths of a machine, names that explain nothing."""
 
 import configparser
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -47,8 +48,6 @@ def texts() -> list[tuple[Path, str]]:
 
 def configured_hosts() -> set[str]:
     """Hosts that this machine's own pip configuration and environment name."""
-    import os
-
     words = [value for name, value in os.environ.items() if name.upper().startswith(("PIP_", "NPM_CONFIG_", "UV_"))]
     for place in (Path("/etc/pip.conf"), Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf"):
         if place.is_file():
@@ -76,14 +75,32 @@ def test_every_package_of_a_lock_file_has_a_hash_and_no_address(name: str) -> No
     assert not re.search(r"--(index-url|extra-index-url|find-links|trusted-host)|https?://", text)
 
 
-def test_no_file_names_a_path_of_this_machine() -> None:
-    here = [str(ROOT) + "/", str(Path.home()) + "/"]
-    named = [str(path) for path, text in texts() if any(place in text for place in here if place != "//")]
+def test_no_file_names_a_path_of_a_machine() -> None:
+    here = [f"{place}/" for place in (ROOT, Path.home()) if place != Path("/")]
+    homes = [rf"(?<![\w.~$}}*])/{folder}/\w" for folder in ("home", "Users", "root")]
+    pattern = re.compile("|".join([re.escape(place) for place in here] + homes))
+    assert pattern.search('"/' + 'home/li/songhua"'), "the pattern cannot find what it looks for"
+    named = [f"{path}: {match[0]}" for path, text in texts() if (match := pattern.search(text))]
     assert named == []
 
 
-def test_no_module_has_a_name_that_explains_nothing() -> None:
-    assert [str(path) for path in committed() if path.suffix == ".py" and path.stem in _NO_NAMES] == []
+def test_no_file_has_a_name_that_explains_nothing() -> None:
+    source = {".py", ".ts", ".svelte", ".yaml", ".sh"}
+    assert [
+        str(path) for path in committed() if path.suffix in source and path.name.split(".")[0].lower() in _NO_NAMES
+    ] == []
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    links = [
+        (path, target.partition("#")[0])
+        for path, text in texts()
+        if path.suffix == ".md"
+        for target in re.findall(r"\]\(([^)\s]+)\)", text)
+        if not re.match(r"[a-z]+:|#", target)
+    ]
+    assert len(links) > 20
+    assert [f"{path}: {target}" for path, target in links if not (ROOT / path.parent / target).exists()] == []
 
 
 def test_every_module_says_what_it_is() -> None:
