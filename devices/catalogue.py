@@ -73,7 +73,7 @@ class Catalogue:
         title = "".join(word.capitalize() for word in family.split("_"))
         return cast(
             type[Values],
-            msgspec.defstruct(f"{title}Values", fields, bases=(Values,), gc=False, omit_defaults=True, module=__name__),
+            msgspec.defstruct(f"{title}Values", fields, bases=(Values,), gc=False, module=__name__),
         )
 
     def values_class(self, family: str) -> type[Values]:

@@ -127,9 +127,7 @@ class CompiledProfile:
         ]
         reserved = [(name, Envelope.__annotations__[name], None) for name in RESERVED]
         rename = {name: payload_key.get(name, f"not reported: {name}") for name in base.__struct_fields__}
-        wire = msgspec.defstruct(
-            "Wire", [*fields, *reserved], bases=(base,), gc=False, omit_defaults=True, rename=rename, module=__name__
-        )
+        wire = msgspec.defstruct("Wire", [*fields, *reserved], bases=(base,), gc=False, rename=rename, module=__name__)
         return cast(type[Values], wire)
 
     def from_mapping(self, payload: Mapping[str, object]) -> Any:

@@ -7,7 +7,7 @@ Syntax: InfluxDB 1.x, "line protocol reference".
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -106,41 +106,9 @@ _Write = Callable[[Values, _Add], None]
 
 
 class _Writers(dict[type[Values], _Write]):
-    """One function per class of values, made when it is first seen."""
+    """One straight-line function per class of values, generated when it is first seen."""
 
     def __missing__(self, cls: type[Values]) -> _Write:
-        field_by_field = self._field_by_field(cls)
-        keys = dict(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
-        canonical = all(keys[name] == name for name in reported_fields(cls()))
-        whole = canonical and keys.get("t") == "t"
-        return self.setdefault(cls, self._whole(cls, field_by_field) if whole else field_by_field)
-
-    def _whole(self, cls: type[Values], field_by_field: _Write) -> _Write:
-        """All fields in one call: JSON of a struct whose keys are canonical names is a field set but for its quotes and
-        colons, and ends where the envelope's time begins. Words of the catalogue get their quotes back; any other
-        could hold what is taken away, so that reading goes field by field.
-        """
-        states = [name for name in reported_fields(cls()) if name.endswith("_state")]
-        lines = ["def write(values, add):", "    body = encode(values)", "    end = body.find(b',\"t\":')"]
-        lines += ["    if end < 0:", "        return field_by_field(values, add)"]
-        lines += ["    fields = body[1:end].translate(equals, quotes)"]
-        for name in states:
-            lines += [
-                f"    if values.{name} is not None:",
-                f"        if values.{name} not in words:",
-                "            return field_by_field(values, add)",
-                f"        fields = fields.replace(*quoted[{name!r}, values.{name}])",
-            ]
-        lines += ["    add(b',')", "    add(fields)"]
-        quoted = {
-            (name, word): (f"{name}={word}".encode(), f'{name}="{word}"'.encode()) for name in states for word in _WORDS
-        }
-        names: dict[str, Any] = {"words": _WORDS, "encode": _number, "field_by_field": field_by_field}
-        names |= {"equals": bytes.maketrans(b":", b"="), "quotes": b'"', "quoted": quoted}
-        exec(compile("\n".join(lines), f"<line of {cls.__name__}>", "exec"), names)
-        return cast(_Write, names["write"])
-
-    def _field_by_field(self, cls: type[Values]) -> _Write:
         lines = ["def write(values, add):"]
         for name in reported_fields(cls()):
             text = "words[value]" if name.endswith("_state") else "number(value + 0.0)"
@@ -151,7 +119,7 @@ class _Writers(dict[type[Values], _Write]):
             ]
         names: dict[str, Any] = {"words": _WORDS, "number": _number}
         exec(compile("\n".join(lines), f"<lines of {cls.__name__}>", "exec"), names)
-        return cast(_Write, names["write"])
+        return self.setdefault(cls, names["write"])
 
 
 class _Words(dict[str, bytes]):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from devices.model import Reading, reported, reported_fields
+from devices.model import Reading, reported
 from devices.profile import load_profiles
 from storage.line_protocol import LineEncoder, mark_line
 from storage.points import TIME_LIMIT
@@ -197,8 +197,9 @@ def test_what_a_profile_decoded_becomes_the_same_fields(
     profile: str, numbers: dict[int, float], word: str | None, t: int | None, boot_id: str | None
 ) -> None:
     wire = load_profiles()[profile].wire
-    names = [name for name in reported_fields(wire()) if not name.endswith("_state")]
-    states = [name for name in reported_fields(wire()) if name.endswith("_state")]
+    properties = load_profiles()[profile].keys.values()
+    names = [name for name in properties if not name.endswith("_state")]
+    states = [name for name in properties if name.endswith("_state")]
     given_values: dict[str, Any] = {names[index % len(names)]: number for index, number in numbers.items()}
     given_values |= dict.fromkeys(states[:1], word)
     values = wire(**given_values, t=t, boot_id=boot_id)
