@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 Fault = Literal["pass", "hang", "cut", "500", "429"]
 RETRY_AFTER = 0.2  # s
+_READINGS = b"precision=ms"  # marks of alarms have nanoseconds
 _ERRORS = {
     "500": b'HTTP/1.1 500 Internal Server Error\r\nContent-Length: 17\r\nConnection: close\r\n\r\n{"error":"fault"}',
     "429": b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: %.1f\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -21,7 +22,9 @@ _ERRORS = {
 
 
 class Proxy:
-    """See the module docstring. `given_up` are the seconds that callers waited on a request that hung."""
+    """See the module docstring. `writes` are those of readings; `given_up` are the seconds that callers waited on a
+    request that hung.
+    """
 
     def __init__(self, upstream: int) -> None:
         self.fault: Callable[[], Fault] = lambda: "pass"
@@ -67,7 +70,7 @@ class Proxy:
             head = await reader.readuntil(b"\r\n\r\n")
             body = await reader.readexactly(_length(head))
             fault = self.fault() if head.startswith(b"POST /write") else "pass"
-            if head.startswith(b"POST /write"):
+            if _READINGS in head.partition(b"\r\n")[0]:
                 self.writes.append((time.monotonic(), fault))
             if fault == "hang":
                 started = time.monotonic()

@@ -377,6 +377,19 @@ class ServiceModel(RuleBasedStateMachine):
             sent.delivered = True
         self.crash(power, 0.0)
 
+    @rule(later=st.sampled_from([0.0, 0.3, 31.0]))
+    def keep_up(self, later: float) -> None:
+        """What happens all day: everything that has come goes through every part."""
+        while self.broker:
+            self.receive(6, True, False)
+        self.decode()
+        self.commit_the_ledger()
+        self.write((), later)
+        self.evaluate()
+        self.commit_the_rules()
+        for lane in range(len(self.targets)):
+            self.deliver(lane)
+
     @rule()
     def decode(self) -> None:
         self.run(self.process.decode())
