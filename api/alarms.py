@@ -51,7 +51,7 @@ def list_alarms(
     principal: Viewer,
     service: ServiceDep,
     state: Annotated[list[State] | None, CommaSeparated, Query()] = None,
-    active: Annotated[bool | None, Query(description="true: UNACK, ACKED, SHLVD, DSUPR; false: the others.")] = None,
+    active: Annotated[bool | None, Query(description="true: UNACK, ACKED; false: the others.")] = None,
     priority: Annotated[list[Priority] | None, CommaSeparated, Query()] = None,
     district: District | None = None,
     family: Identifier | None = None,

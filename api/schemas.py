@@ -92,7 +92,7 @@ class FamilyOverview(Document):
 class Overview(Document):
     """Counts over the districts the session may see.
 
-    Active: UNACK, ACKED, SHLVD, DSUPR. Unacknowledged: UNACK, RTNUN.
+    Active: UNACK, ACKED. Unacknowledged: UNACK, RTNUN.
     """
 
     districts: list[DistrictOverview]

@@ -34,7 +34,8 @@ class SnapshotMismatch(SonghuaError):
     """Bytes that this version of the engine does not read; it is unchanged, the caller replays what is kept."""
 
 
-ACTIVE = frozenset({State.UNACK, State.ACKED, State.SHLVD, State.DSUPR})  # the condition (as far as known) still holds
+# What the list of alarms shows: the condition holds, and neither a person nor the design has taken it off (ISA-18.2).
+ACTIVE = frozenset({State.UNACK, State.ACKED})
 UNACKNOWLEDGED = frozenset({State.UNACK, State.RTNUN})
 
 

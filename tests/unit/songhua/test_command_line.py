@@ -156,7 +156,7 @@ README_COMMANDS = sorted(
         for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
         if line.startswith("    ")
         for command in re.split(r"\s*&&\s*|\s+#\s", line)
-        if "songhua" in command.split()[0].split("/")[-1:]
+        if re.match(r"\s*(\S*/)?songhua\s", command)
     }
 )
 

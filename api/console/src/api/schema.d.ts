@@ -928,7 +928,7 @@ export interface components {
          * Overview
          * @description Counts over the districts the session may see.
          *
-         *     Active: UNACK, ACKED, SHLVD, DSUPR. Unacknowledged: UNACK, RTNUN.
+         *     Active: UNACK, ACKED. Unacknowledged: UNACK, RTNUN.
          */
         Overview: {
             /** Alarms Active */
@@ -1455,7 +1455,7 @@ export interface operations {
     list_alarms: {
         parameters: {
             query?: {
-                /** @description true: UNACK, ACKED, SHLVD, DSUPR; false: the others. */
+                /** @description true: UNACK, ACKED; false: the others. */
                 active?: boolean | null;
                 cursor?: string | null;
                 district?: string | null;

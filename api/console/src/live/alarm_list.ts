@@ -3,7 +3,7 @@
 import type { AlarmFilter } from "../api/calls";
 import type { Alarm, State } from "../api/model";
 
-const ACTIVE: ReadonlySet<State> = new Set<State>(["UNACK", "ACKED", "SHLVD", "DSUPR"]);
+const ACTIVE: ReadonlySet<State> = new Set<State>(["UNACK", "ACKED"]);
 
 /** Whether the list with this filter shows the alarm. The text is looked for where the API looks for it. */
 export function matches(alarm: Alarm, filter: AlarmFilter): boolean {
