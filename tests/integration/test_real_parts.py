@@ -103,8 +103,9 @@ def finished(city: City) -> dict[str, int]:
         with closing(sqlite3.connect(city.var / "songhua.db")) as connection:
             row = connection.execute("select document from process_status where process = 'ingest'").fetchone()
             (waiting,) = connection.execute("select count(*) from outbox where state = 'pending'").fetchone()
-        documents.append(json.loads(row[0]) if row else {"pending": 1})
-        return documents[-1]["pending"] == waiting == 0
+        documents.append(json.loads(row[0]) if row else {"stopped": True})
+        # until it reports, the row still has what the ingest before it said when it stopped
+        return not documents[-1].get("stopped") and documents[-1]["pending"] == waiting == 0
 
     try:
         city.wait(through, 30, "an empty journal and outbox")
