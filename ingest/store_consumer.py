@@ -74,7 +74,8 @@ class StoreConsumer:
         """Sort, write, count. After a `TransientError` the same batch comes again."""
         if batch.first <= self.sequence:
             known, batch = batch.split(self.sequence)
-            self._order.sort(known.readings)
+            if self._sorted is None:  # else it was, before the write failed
+                self._order.sort(known.readings)
             if not batch.messages:
                 return
         if self._sorted is None or self._sorted[0] != batch.first:

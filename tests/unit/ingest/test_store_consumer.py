@@ -132,6 +132,25 @@ async def test_after_a_kill_what_was_not_committed_is_written_again_onto_itself(
     assert len(store.points) == 4
 
 
+async def test_a_failure_at_the_first_write_after_a_kill_sorts_the_past_only_once(
+    engine: Engine, tmp_path: Path
+) -> None:
+    store = Store()
+    work = consumer(engine, tmp_path, store)
+    await work.start()
+    await work.accept(batch(1, 1, flow=1.0))
+    restarted = consumer(engine, tmp_path, store)
+    await restarted.start()
+    together = DecodedBatch.join([batch(1, 1, flow=1.0), batch(2, 1, flow=2.0)])
+    store.failures = 1
+    with pytest.raises(TransientError):
+        await restarted.accept(together)
+    await restarted.accept(together)
+    await restarted.accept(batch(3, 1, flow=1.0))
+    assert (restarted.stored, restarted.duplicate, restarted.conflicts) == (3, 0, 2)
+    assert store.points["wm-1", 1].flow_rate == 1.0  # type: ignore[attr-defined]
+
+
 async def test_what_was_damaged_between_ledger_and_store_is_quarantined_as_damaged(
     engine: Engine, tmp_path: Path
 ) -> None:
