@@ -66,7 +66,7 @@ def _cells(line: Line) -> tuple[str, ...]:
         "-" if outcome.recovery is None else f"{outcome.recovery:.1f} s",
         figures,
         line.criterion,
-        "yes" if outcome.passed else "NO: " + "; ".join(outcome.failures),
+        "yes" if outcome.passed else " ".join(["NO:", "; ".join(outcome.failures)]).replace("\n", " "),
     )
 
 
