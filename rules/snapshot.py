@@ -16,7 +16,7 @@ from rules.model import Alarm, SnapshotMismatch
 from rules.root_cause import GatewayState
 from rules.subjects import DEFERRED, SILENT, SUPPRESSED, DeviceSubject, Hold, Subject
 
-VERSION = 1
+VERSION = 2
 _GONE = "规则已变更 / the rule was changed or removed"
 
 

@@ -9,6 +9,7 @@ import pytest
 from devices.model import Device, Reading
 from rules.engine import Engine
 from rules.model import SnapshotMismatch, State
+from rules.snapshot import VERSION
 from tests.unit.rules.engine_world import (
     CATALOGUE,
     HOUR,
@@ -234,7 +235,9 @@ def test_a_snapshot_of_another_format_is_refused_and_changes_nothing(tmp_path: P
     subject = engine(tmp_path, NOW)
     subject.process(batch(reading(device(), 0, flow_rate=3)))
     active = dict(subject.active)
-    for damaged in (b"", b"\xff", subject.snapshot()[:-5], subject.snapshot().replace(b"version\x01", b"version\x63")):
+    whole, version = subject.snapshot(), b"version" + bytes([VERSION])
+    assert version in whole
+    for damaged in (b"", b"\xff", whole[:-5], whole.replace(version, b"version\x63")):
         with pytest.raises(SnapshotMismatch):
             subject.restore(damaged)
     assert dict(subject.active) == active
