@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from tests.integration.test_up import ROOT, City, balance
 from tests.parts import Part, free_port
 
 DATABASE = "city"
-RUNS = 60  # s
 ACL = ROOT / "deploy" / "mosquitto" / "songhua.acl"
 
 
@@ -41,7 +41,7 @@ def test_a_city_loses_nothing_while_its_broker_and_its_store_are_restarted(
         "SONGHUA_BROKER_URL": broker.url,
         "SONGHUA_STORE_URL": f"influxdb+v1://127.0.0.1:{influxdb.port}/{DATABASE}",
     }
-    process = city.start("--exit-after", f"{RUNS}s")
+    process = city.start()
     city.wait(lambda: counted(city) > 300, 40, "the first readings")
 
     broker.stop()
@@ -55,7 +55,8 @@ def test_a_city_loses_nothing_while_its_broker_and_its_store_are_restarted(
     assert city.status()["pending"] > 0
     influxdb.start()
     city.wait(lambda: counted(city) > 1_000 and (city.status()["alarms_active"] or 0) >= 1, 40, "1,000 and an alarm")
-    assert process.wait(RUNS + 30) == 0, city.said()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0, city.said()
     assert city.processes() == {}
 
     final = finished(city)  # a stop in the middle of a write leaves something to write again
